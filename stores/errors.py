@@ -5,9 +5,12 @@
     │   ├── AnnotationError         an annotation file of a dataset is missing or malformed
     │   ├── StoreNotFound           no store at that address
     │   ├── FeatureMissing          the store has no such feature (also a KeyError)
-    │   └── VideoMissing            the store has no rows of that video (also a KeyError)
+    │   ├── VideoMissing            the store has no rows of that video (also a KeyError)
+    │   ├── SnapshotGone            the files of an old version of the store were collected
+    │   └── RowsRefused             rows that may not be stored (also a ValueError)
     ├── EnvironmentLacks (3)        GPU, disk space, weights or a library is missing
-    │   └── StoreUnwritable         the store cannot be written: permission, disk full, I/O error
+    │   ├── StoreUnwritable         the store cannot be written: permission, disk full, I/O error
+    │   └── StoreTooNew             the store needs a newer vlpipe
     └── StoreDamaged (4)            bytes at rest are not what was committed
 
 Errors about media and weights derive from these in `vlpipe.extractors.errors`.
@@ -57,6 +60,16 @@ class VideoMissing(UsageError, KeyError):
     __str__ = VlpipeError.__str__
 
 
+class SnapshotGone(UsageError):
+    """The files of an old version of the store were collected."""
+
+
+class RowsRefused(UsageError, ValueError):
+    """Rows that may not be stored: not finite, of another shape, or too large for the dtype."""
+
+    __str__ = VlpipeError.__str__
+
+
 class EnvironmentLacks(VlpipeError):
     """The machine lacks something: a GPU, disk space, weights, a library."""
 
@@ -65,6 +78,13 @@ class EnvironmentLacks(VlpipeError):
 
 class StoreUnwritable(EnvironmentLacks):
     """The store cannot be written: permission lost, disk full, or an I/O error."""
+
+
+class StoreTooNew(EnvironmentLacks):
+    """The store was written by a newer vlpipe, in a form that this one does not know."""
+
+    def __init__(self, message: str, *, hint: str | None = "pip install --upgrade vlpipe") -> None:
+        super().__init__(message, hint=hint)
 
 
 class StoreDamaged(VlpipeError):

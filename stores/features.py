@@ -67,7 +67,9 @@ class FeatureDefinition:
                 f"feature name {self.name!r} is not valid: expected {FEATURE_NAME.pattern}"
             )
         if len(self.dimensions) != len(self.row_shape):
-            raise ValueError(f"{self.name}: {self.dimensions} do not name the axes {self.row_shape}")
+            raise ValueError(
+                f"{self.name}: {self.dimensions} do not name the axes {self.row_shape}"
+            )
 
     @cached_property
     def fingerprint(self) -> str:

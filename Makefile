@@ -1,0 +1,50 @@
+# One command per habit, the same at the desk and in CI. Everything runs in .venv, which is made
+# when it is first needed; PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-fast lint types check bench format clean
+
+help:
+	@echo "make demo       make a small dataset, extract its features, write vlpipe-demo/report.html"
+	@echo "make test       all tests"
+	@echo "make test-fast  without those marked slow"
+	@echo "make lint       ruff, mypy"
+	@echo "make check      what CI runs: lint and test"
+	@echo "make bench      benchmarks, as ratios"
+	@echo "make format     let ruff format and fix"
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/vlpipe demo --out vlpipe-demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+check: lint test
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) dist vlpipe-demo

@@ -1,0 +1,184 @@
+"""Frame features of torchvision's residual networks.
+
+Papers: Deep Residual Learning (He et al., 2016), Aggregated Residual Transformations (Xie et al.,
+2017), Wide Residual Networks (Zagoruyko and Komodakis, 2016). Code: torchvision.
+Checkpoint layout: torchvision's (`conv1.weight`, `layer1.0.conv1.weight`, ..., `fc.bias`), with
+or without `num_batches_tracked`.
+
+Data flow: frames (B, H, W, 3) uint8, resized and cropped by the decoder -> x/255, minus mean, by
+standard deviation, (B, 3, 224, 224) -> stages -> `res5c` (B, D, 7, 7), the last feature map ->
+`pool5` (B, D), its mean -> `logits` (B, 1000). D is 2048, in resnet18 and resnet34 512.
+ResNet-152 has 60.2 million parameters. `pool5` is what JSFusion and MASN read, `res5c` CT-SAN and
+TGIF-QA. The Caffe models of the older papers (BGR, mean only, stride in the 1x1) give other
+numbers than these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+import numpy.typing as npt
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from vlpipe.extractors.extractor import (
+    Extractor,
+    ExtractorConfig,
+    FrameSampler,
+    Output,
+    Sampler,
+)
+from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
+from vlpipe.extractors.registry import register
+from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
+
+# Mean and standard deviation of ImageNet's training images, as in torchvision's presets (RGB).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ResNetConfig(ExtractorConfig):
+    """Which frames, how they are scaled, and which layers are kept.
+
+    fps: frames a second of the sampled stream; None keeps every frame of the source, as the
+        published TGIF-QA features do.
+    max_frames: at most so many, equidistant (JSFusion and CT-SAN: 40).
+    resize: pixels of the shorter edge (256 with IMAGENET1K_V1, 232 with V2), then a centre crop.
+    outputs: `pool5` is the feature of the extractor's own name, `res5c` that name and `_res5c`.
+    """
+
+    fps: float | None = Field(default=None, gt=0)
+    max_frames: PositiveInt | None = None
+    resize: PositiveInt = 256
+    crop: PositiveInt = 224
+    outputs: tuple[Literal["pool5", "res5c"], ...] = Field(default=("pool5",), min_length=1)
+
+
+class ResNetFeatures(nn.Module):
+    """(B, 3, H, W) normalised frames -> dict of `res5c`, `pool5`, `logits`; see the file's top."""
+
+    def __init__(self, resnet: ResNet) -> None:
+        super().__init__()
+        self.resnet = resnet
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        net = self.resnet
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))  # (B, 64, H/4, W/4)
+        res5c = net.layer4(net.layer3(net.layer2(net.layer1(x))))  # (B, D, H/32, W/32)
+        pool5 = net.avgpool(res5c).flatten(1)  # (B, D)
+        return {"res5c": res5c, "pool5": pool5, "logits": net.fc(pool5)}
+
+
+class ResNetExtractor(Extractor):
+    """Frame features of one torchvision residual network."""
+
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[ExtractorConfig]] = ResNetConfig
+    architecture: ClassVar[str]
+    width: ClassVar[int]
+
+    @classmethod
+    def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
+        entries = []
+        for weights in get_model_weights(cls.architecture):
+            filename = weights.url.rpartition("/")[2]
+            preset = weights.transforms()
+            entries.append(
+                PublishedCheckpoint(
+                    name=f"{cls.architecture}_{weights.name.lower()}",
+                    filename=filename,
+                    url=weights.url,
+                    licence="BSD-3-Clause",
+                    sha256=filename.removesuffix(".pth").rpartition("-")[2],
+                    settings={"resize": preset.resize_size[0], "crop": preset.crop_size[0]},
+                )
+            )
+        return {cls.architecture: entries}
+
+    @classmethod
+    def media_request(cls, config: ExtractorConfig) -> MediaRequest:
+        settings = cast(ResNetConfig, config)
+        return FrameRequest(
+            fps=settings.fps,
+            max_frames=settings.max_frames,
+            resize=Resize(shorter_edge=settings.resize),
+            center_crop=settings.crop,
+            crop_rounding="round",
+        )
+
+    @classmethod
+    def declare_outputs(cls, config: ExtractorConfig) -> tuple[Output, ...]:
+        settings = cast(ResNetConfig, config)
+        cells = -(-settings.crop // 32)
+        declared = {
+            "pool5": Output(cls.name, "pool5", (cls.width,), ("channel",)),
+            "res5c": Output(
+                f"{cls.name}_res5c", "res5c", (cls.width, cells, cells), ("channel", "y", "x")
+            ),
+        }
+        return tuple(declared[name] for name in settings.outputs)
+
+    @classmethod
+    def build_network(cls, config: ExtractorConfig) -> nn.Module:
+        del config
+        return ResNetFeatures(get_model(cls.architecture, weights=None))
+
+    @classmethod
+    def initialise_untrained(cls, network: nn.Module) -> None:
+        # Without statistics every block doubles the variance of its input: 50 blocks overflow
+        # float16. Scaling each branch by 1/sqrt(blocks) keeps the growth below e.
+        branches = [
+            block.bn3 if isinstance(block, Bottleneck) else block.bn2
+            for block in network.modules()
+            if isinstance(block, Bottleneck | BasicBlock)
+        ]
+        for norm in branches:
+            nn.init.constant_(norm.weight, len(branches) ** -0.5)
+
+    @classmethod
+    def load(cls, network: nn.Module, checkpoints: Mapping[str, Checkpoint]) -> None:
+        resnet = cast(ResNetFeatures, network).resnet
+        checkpoints[cls.architecture].load_into(resnet, what=f"torchvision {cls.architecture}")
+
+    def sampler(self, info: MediaInfo) -> Sampler:
+        del info
+        return FrameSampler()
+
+    def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
+        frames = torch.from_numpy(samples).to(self.device)  # (B, H, W, 3) uint8
+        x = frames.permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)
+        mean = x.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
+        std = x.new_tensor(IMAGENET_STD).view(3, 1, 1)
+        return x.sub_(mean).div_(std)
+
+
+# Architecture: width of the last stage, GFLOP a frame of 224x224 (torchvision's table, times two).
+_ARCHITECTURES = {
+    "resnet18": (512, 3.6),
+    "resnet34": (512, 7.3),
+    "resnet50": (2048, 8.2),
+    "resnet101": (2048, 15.6),
+    "resnet152": (2048, 23.0),
+    "resnext50_32x4d": (2048, 8.5),
+    "resnext101_32x8d": (2048, 32.8),
+    "resnext101_64x4d": (2048, 30.9),
+    "wide_resnet50_2": (2048, 22.8),
+    "wide_resnet101_2": (2048, 45.5),
+}
+
+for _architecture, (_width, _gflop) in _ARCHITECTURES.items():
+    register(_architecture)(
+        type(
+            f"{_architecture.title().replace('_', '')}Extractor",
+            (ResNetExtractor,),
+            {
+                "architecture": _architecture,
+                "width": _width,
+                "gflop_per_sample": _gflop,
+                "description": f"torchvision {_architecture}: a row per frame, pool5 {_width}-d",
+                "__doc__": f"Frame features of torchvision's {_architecture}.",
+            },
+        )
+    )

@@ -1,0 +1,217 @@
+"""What works on this machine: the checks behind `vlpipe doctor`, each with a way out."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Level = Literal["ok", "warn", "fail"]
+
+_ENOUGH_DISK_BYTES = 5 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, and the fix if it is not ok."""
+
+    name: str
+    level: Level
+    found: str
+    fix: str | None = None
+
+
+def check_machine(store: str | None = None) -> Iterator[Finding]:
+    """One finding after the other; a check that breaks is itself a finding.
+
+    store: address of a feature store to look at as well.
+    """
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python,
+        _rooms,
+        _packages,
+        _media,
+        _devices,
+        _disk,
+        _weights,
+        _prefect,
+    ]
+    if store is not None:
+        checks.append(lambda: _store(store))
+    for check in checks:
+        try:
+            yield from check()
+        except Exception as error:  # noqa: BLE001 - a broken part is what the doctor looks for
+            name = getattr(check, "__name__", "store").strip("_<>")
+            yield Finding(name, "fail", f"{type(error).__name__}: {error}", "reinstall vlpipe")
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+
+
+def _rooms() -> Iterator[Finding]:
+    # A checkout without support for links loses them silently.
+    lost = [
+        room
+        for room in ("stores", "extractors", "models", "pipelines")
+        if importlib.util.find_spec(f"vlpipe.{room}") is None
+    ]
+    if lost:
+        yield Finding(
+            "package", "fail", f"vlpipe.{', vlpipe.'.join(lost)} cannot be imported",
+            "check out on a file system with symbolic links, or `pip install` a wheel",
+        )  # fmt: skip
+    else:
+        yield Finding("package", "ok", f"vlpipe {importlib.metadata.version('vlpipe')}")
+
+
+def _packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    wrong: list[str] = []
+    wanted = [Requirement(text) for text in importlib.metadata.requires("vlpipe") or ()]
+    used = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    for requirement in used:
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
+    if wrong:
+        fixes = " ".join(f"'{r}'" for r in used if any(w.startswith(f"{r.name} ") for w in wrong))
+        yield Finding("packages", "fail", "; ".join(wrong), f"pip install {fixes}")
+    else:
+        yield Finding("packages", "ok", f"{len(used)} requirements met")
+
+
+def _media() -> Iterator[Finding]:
+    import av
+    import imageio_ffmpeg
+    from PIL import Image
+
+    yield Finding("PyAV", "ok", f"{av.__version__}, libavcodec {_version(av, 'libavcodec')}")
+    program = imageio_ffmpeg.get_ffmpeg_exe()
+    yield Finding("ffmpeg", "ok", f"{imageio_ffmpeg.get_ffmpeg_version()} ({program})")
+    from vlpipe.extractors.media import DecodePool, FrameRequest
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "two_frames.gif"
+        black, white = (Image.new("L", (16, 16), shade) for shade in (0, 255))
+        black.save(path, save_all=True, append_images=[white], duration=[100, 100])
+        with DecodePool(workers=1) as pool, pool.open(path, [FrameRequest()]) as stream:
+            count = sum(len(getattr(block, "frames", ())) for block in stream)
+    if count == 2:
+        yield Finding("decoding", "ok", "a child process decoded a GIF")
+    else:
+        yield Finding("decoding", "fail", f"2 frames were written, {count} decoded",
+                      "reinstall av")  # fmt: skip
+
+
+def _version(av: object, library: str) -> str:
+    versions = getattr(av, "library_versions", {})
+    return ".".join(map(str, versions.get(library, ("?",))))
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads, "
+                  f"{torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(index)
+            yield Finding("GPU", "ok", f"cuda:{index} {facts.name}, "
+                          f"{facts.total_memory / 2**30:.0f} GiB")  # fmt: skip
+    else:
+        yield Finding("GPU", "warn", "none that torch can use",
+                      "fine for tests and the demo; for large datasets see the CUDA notes of "
+                      "your torch build")  # fmt: skip
+
+
+def _disk() -> Iterator[Finding]:
+    for what, path in (("temporary files", tempfile.gettempdir()), ("here", ".")):
+        free = shutil.disk_usage(path).free
+        is_enough = free > _ENOUGH_DISK_BYTES
+        yield Finding(f"disk ({what})", "ok" if is_enough else "warn", f"{free / 1e9:.0f} GB free",
+                      None if is_enough else "features of a large dataset take tens of gigabytes")  # fmt: skip
+    from vlpipe.stores import FeatureStore
+
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        FeatureStore.create(str(Path(folder) / "store")).close()
+    yield Finding("store access", "ok", "a store can be made in this folder")
+
+
+def _weights() -> Iterator[Finding]:
+    from vlpipe.extractors.registry import list_checkpoints
+    from vlpipe.extractors.weights import WeightsFolder
+
+    folder = WeightsFolder()
+    known = list_checkpoints()
+    added = [name for name in known if folder.find(name) is not None]
+    if added:
+        yield Finding("weights", "ok", f"{', '.join(added)} in {folder.path}")
+    else:
+        yield Finding("weights", "warn", f"none of {len(known)} published checkpoints in "
+                      f"{folder.path}", "`vlpipe weights ls`, then `vlpipe weights add NAME FILE`")  # fmt: skip
+
+
+def _prefect() -> Iterator[Finding]:
+    from vlpipe.pipelines.settings import apply_offline_settings
+
+    apply_offline_settings()
+    yield Finding("prefect", "ok", importlib.metadata.version("prefect"))
+    url = os.environ.get("PREFECT_API_URL")
+    if url is None:
+        yield Finding("Prefect API", "ok", "PREFECT_API_URL is not set: commands run directly")
+    else:
+        yield _api(url)
+    quiet = os.environ["DO_NOT_TRACK"] == "1" and re.fullmatch(
+        r"(?i)false|0", os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]
+    )
+    yield Finding("telemetry", "ok" if quiet else "warn", "off" if quiet else "on",
+                  None if quiet else "unset DO_NOT_TRACK and PREFECT_SERVER_ANALYTICS_ENABLED")  # fmt: skip
+
+
+def _api(url: str) -> Finding:
+    import httpx
+
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/health", timeout=5)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        return Finding("Prefect API", "fail", f"{url}: {error}",
+                       "start it (`prefect server start`), or unset PREFECT_API_URL")  # fmt: skip
+    host = httpx.URL(url).host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - this is what is warned of
+        return Finding("Prefect API", "warn", f"{url}: whoever connects can run code",
+                       "bind the server to 127.0.0.1")  # fmt: skip
+    return Finding("Prefect API", "ok", url)
+
+
+def _store(url: str) -> Iterator[Finding]:
+    from vlpipe.stores import FeatureStore
+
+    with FeatureStore.open(url) as store:
+        yield Finding("store", "ok", f"{url}: version {store.version}, "
+                      f"{len(store.features)} features")  # fmt: skip
+
+
+def python_and_platform() -> str:
+    """One line for reports: versions of Python and of what computes."""
+    import numpy as np
+    import torch
+
+    return (
+        f"Python {sys.version.split()[0]}, torch {torch.__version__}, numpy {np.__version__}, "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )

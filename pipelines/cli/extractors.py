@@ -1,0 +1,107 @@
+"""`vlpipe extractors`: what each makes, needs and costs."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from vlpipe.extractors import Extractor
+
+app = typer.Typer(help="The extractors: what each makes, needs, costs.", no_args_is_help=True)
+
+
+@app.command("ls", epilog="Example:  vlpipe extractors ls")
+def list_(as_json: AsJson = False) -> None:
+    """List the extractors."""
+    from vlpipe.extractors.registry import find_extractor, list_extractors
+
+    facts = [_facts(find_extractor(name)) for name in list_extractors()]
+    if as_json:
+        print_json({"extractors": facts})
+        return
+    print_table(
+        ("name", "what it makes", "GFLOP a row"),
+        [(f["name"], f["description"], f["gflop_per_row"]) for f in facts],
+    )
+
+
+@app.command("show", epilog="Example:  vlpipe extractors show resnet152")
+def show(name: Annotated[str, typer.Argument(help="The extractor.")], as_json: AsJson = False) -> None:
+    """Show features, settings, input and checkpoints of one extractor."""
+    from vlpipe.extractors.registry import find_extractor
+
+    facts = _facts(find_extractor(name))
+    if as_json:
+        print_json(facts)
+        return
+    print_facts(
+        [
+            ("extractor", f"{facts['name']} (version {facts['version']})"),
+            ("what", facts["description"]),
+            ("input", facts["input"]),
+            ("cost", f"{facts['gflop_per_row']} GFLOP a row"),
+        ]
+    )
+    print_table(
+        ("feature", "row", "axes"),
+        [
+            (f["feature"], " x ".join(map(str, f["row_shape"])), ", ".join(f["dimensions"]))
+            for f in facts["features"]
+        ],
+    )
+    print_table(
+        ("setting", "default", "type"),
+        [(f"{name}.{s['name']}", s["default"], s["type"]) for s in facts["settings"]],
+    )
+    print_table(
+        ("checkpoint", "file", "licence", "from", "added"),
+        [
+            (c["name"], c["file"], c["licence"], c["url"], "yes" if c["is_added"] else "no")
+            for c in facts["checkpoints"]
+        ],
+    )
+
+
+def _facts(extractor: type["Extractor"]) -> dict[str, Any]:
+    from vlpipe.extractors.media.requests import request_to_json
+    from vlpipe.extractors.weights import WeightsFolder
+
+    folder = WeightsFolder()
+    config = extractor.Config()
+    return {
+        "name": extractor.name,
+        "version": extractor.version,
+        "description": extractor.description,
+        "input": request_to_json(extractor.media_request(config)),
+        "gflop_per_row": extractor.gflop_per_sample,
+        "features": [
+            {
+                "feature": output.feature,
+                "row_shape": list(output.row_shape),
+                "dimensions": list(output.dimensions),
+            }
+            for output in extractor.declare_outputs(config)
+        ],
+        "settings": [
+            {
+                "name": key,
+                "default": config.model_dump(mode="json")[key],
+                "type": str(field.annotation).removeprefix("typing.").replace("typing.", ""),
+            }
+            for key, field in extractor.Config.model_fields.items()
+        ],
+        "checkpoints": [
+            {
+                "name": checkpoint.name,
+                "role": role,
+                "file": checkpoint.filename,
+                "licence": checkpoint.licence,
+                "url": checkpoint.url,
+                "is_added": folder.find(checkpoint.name) is not None,
+            }
+            for role, checkpoints in extractor.published_checkpoints().items()
+            for checkpoint in checkpoints
+        ],
+    }

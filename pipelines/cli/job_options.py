@@ -1,0 +1,148 @@
+"""The options that describe an extraction, shared by the commands that run or schedule one."""
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlpipe.stores.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlpipe.pipelines.job import ExtractionJob
+
+
+class Precision(StrEnum):
+    """Arithmetic of the networks."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class StoreDtype(StrEnum):
+    """How rows are stored."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+class DamagedMedia(StrEnum):
+    """What becomes of a video whose decoder reports errors."""
+
+    STRICT = "strict"
+    LENIENT = "lenient"
+
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[VIDEO_OR_FOLDER]...", help="Media files and folders."),
+]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(help="Extractors, comma separated (`vlpipe extractors ls`).", metavar="NAME,..."),
+]
+Dataset = Annotated[
+    str | None, typer.Option(help="A known dataset (`vlpipe datasets ls`).", metavar="NAME")
+]
+Root = Annotated[Path | None, typer.Option(help="The folder of your copy of it.")]
+Store = Annotated[str, typer.Option(help="The feature store.", metavar="URL")]
+Split = Annotated[str | None, typer.Option(help="Only this split of the dataset.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="Only the first so many videos.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="untrained|NAME=FILE,...",
+        help="Checkpoint of an extractor: a file or a published name; or random numbers. "
+        "Left out: what `vlpipe weights add` added.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="EXTRACTOR.KEY=VALUE",
+        help="A setting of an extractor (`vlpipe extractors show NAME`).",
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the networks.")]
+StoreDtypeOption = Annotated[StoreDtype, typer.Option("--store-dtype", help="Of the rows.")]
+DamagedMediaOption = Annotated[
+    DamagedMedia,
+    typer.Option("--damaged-media", help="Quarantine damaged videos, or keep what decodes."),
+]
+DecodeWorkers = Annotated[
+    int, typer.Option(min=0, help="Decoding processes; 0: one less than the cores.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try videos in quarantine again.")
+]
+
+
+def build_job(
+    *,
+    paths: Sequence[Path] | None,
+    features: Sequence[str] | None,
+    weights: Sequence[str] | None,
+    settings: Sequence[str] | None,
+    **fields: Any,  # noqa: ANN401 - the other fields of ExtractionJob, validated by it
+) -> "ExtractionJob":
+    """The job that these options describe; UsageError when they do not make sense."""
+    from pydantic import ValidationError
+
+    from vlpipe.pipelines.job import ExtractionJob
+
+    if not features:
+        raise UsageError(
+            "no features named", hint="--features resnet152,vggish; `vlpipe extractors ls`"
+        )
+    try:
+        return ExtractionJob(
+            paths=tuple(paths or ()),
+            features=tuple(_names(features)),
+            settings=parse_settings(settings or ()),
+            weights=parse_weights(weights or ()),
+            **fields,
+        )
+    except ValidationError as error:
+        raise UsageError(str(error)) from None
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`resnet152.fps=6` as {"resnet152": {"fps": 6}}; values are JSON, lists also `a,b`."""
+    settings: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        target, is_assignment, value = text.partition("=")
+        extractor, _, key = target.partition(".")
+        if not (is_assignment and extractor and key):
+            raise UsageError(f"--set {text!r}: expected EXTRACTOR.KEY=VALUE, as resnet152.fps=6")
+        parsed: Any
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value.split(",") if "," in value else value
+        settings.setdefault(extractor, {})[key] = parsed
+    return settings
+
+
+def parse_weights(texts: Sequence[str]) -> dict[str, str]:
+    """`untrained` as {"*": "untrained"}, `vggish=FILE` as {"vggish": "FILE"}; commas separate."""
+    weights: dict[str, str] = {}
+    for text in _names(texts):
+        name, is_assignment, source = text.partition("=")
+        if not is_assignment:
+            if not text.startswith("untrained"):
+                raise UsageError(
+                    f"--weights {text!r}: expected `untrained` or NAME=FILE",
+                    hint=f"--weights EXTRACTOR={text}",
+                )
+            name, source = "*", text
+        weights[name] = source
+    return weights
+
+
+def _names(texts: Sequence[str]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]

@@ -1,0 +1,224 @@
+"""`vlpipe store`: what a feature store holds, and whether it is sound."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlpipe.pipelines.cli.output import (
+    AsJson,
+    print_facts,
+    print_json,
+    print_table,
+    readable_bytes,
+    remark,
+)
+from vlpipe.stores.errors import StoreDamaged, UsageError
+
+if TYPE_CHECKING:
+    from vlpipe.stores import FeatureStore
+
+app = typer.Typer(help="Feature stores: contents, checks, deletion.", no_args_is_help=True)
+
+Url = Annotated[str, typer.Argument(metavar="STORE", help="The feature store.")]
+
+_MOST_NAMED = 50
+
+
+@app.command("ls", epilog="Example:  vlpipe store ls vlpipe-store")
+def list_(
+    url: Url,
+    videos: Annotated[bool, typer.Option("--videos", help="List videos instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the features of a store, or its videos."""
+    with _open(url) as store:
+        if videos:
+            rows = store.videos().to_pylist()
+            if as_json:
+                print_json({"store": url, "videos": [_plain(row) for row in rows]})
+                return
+            columns = ("video_id", "feature", "rows", "note", "version")
+            print_table(columns, [[row[c] for c in columns] for row in rows])
+            return
+        facts = _features(store)
+    if as_json:
+        print_json({"store": url, "features": facts})
+        return
+    print_table(
+        ("feature", "generation", "videos", "rows", "row", "dtype", "bytes", "weights"),
+        [
+            (
+                f["feature"],
+                f["generation"] + ("" if f["is_active"] else " (not active)"),
+                f["videos"],
+                f["rows"],
+                " x ".join(map(str, f["row_shape"])),
+                f["dtype"],
+                readable_bytes(f["bytes"]),
+                "untrained" if f["is_untrained"] else "checkpoint",
+            )
+            for f in facts
+        ],
+    )
+
+
+@app.command("info", epilog="Example:  vlpipe store info vlpipe-store --feature resnet152")
+def info(
+    url: Url,
+    feature: Annotated[
+        str | None, typer.Option(help="Show the whole provenance of this feature.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show size, version and history of a store, or the provenance of one feature."""
+    import json
+
+    with _open(url) as store:
+        if feature is not None:
+            definition = store[feature].info.definition.to_json()
+            typer.echo(json.dumps({"schema_version": 1} | definition, indent=1))
+            return
+        facts = _features(store)
+        entries = store.log()
+        summary: dict[str, Any] = {
+            "store": url,
+            "version": store.version,
+            "features": len({f["feature"] for f in facts}),
+            "generations": len(facts),
+            "videos": len(set(store.videos()["video_id"].to_pylist())),
+            "in_quarantine": len(set(store.failed()["video_id"].to_pylist())),
+            "bytes": sum(f["bytes"] for f in facts),
+            "last_commit": entries[-1].time if entries else None,
+        }
+    if as_json:
+        print_json(summary)
+    else:
+        print_facts(
+            (key.replace("_", " "), readable_bytes(value) if key == "bytes" else value)
+            for key, value in summary.items()
+        )
+
+
+@app.command("verify", epilog="Example:  vlpipe store verify vlpipe-store")
+def verify(url: Url, as_json: AsJson = False) -> None:
+    """Check every checksum, size and ledger entry; exit code 4 if something is damaged."""
+    with _open(url) as store:
+        report = store.verify()
+    if as_json:
+        print_json({"store": url} | report.to_json())
+    else:
+        print_facts(
+            (key.replace("_", " "), value)
+            for key, value in report.to_json().items()
+            if isinstance(value, int | float | str)
+        )
+        for problem in list(report.problems)[:_MOST_NAMED]:
+            remark(f"damaged: {problem}")
+    raise typer.Exit(StoreDamaged.exit_code if report.problems else 0)
+
+
+@app.command("failed", epilog="Example:  vlpipe store failed vlpipe-store")
+def failed(url: Url, as_json: AsJson = False) -> None:
+    """List the videos in quarantine, with the reasons."""
+    with _open(url) as store:
+        rows = [_plain(row) for row in store.failed().to_pylist()]
+    if as_json:
+        print_json({"store": url, "failed": rows})
+        return
+    if not rows:
+        remark("no video is in quarantine")
+        return
+    columns = ("video_id", "feature", "kind", "attempt", "message")
+    print_table(columns, [[row[c] for c in columns] for row in rows])
+
+
+@app.command("log", epilog="Example:  vlpipe store log vlpipe-store")
+def log(url: Url, as_json: AsJson = False) -> None:
+    """List the commits, oldest first."""
+    with _open(url) as store:
+        entries = [{"version": e.version, "time": str(e.time), "what": e.summary} for e in store.log()]
+    if as_json:
+        print_json({"store": url, "log": entries})
+    else:
+        print_table(("version", "time", "what"), [list(entry.values()) for entry in entries])
+
+
+@app.command("rm", epilog="Example:  vlpipe store rm vlpipe-store --video clip1,clip2 --yes")
+def remove(
+    url: Url,
+    video: Annotated[
+        list[str] | None, typer.Option(help="Ids of videos, comma separated.", metavar="ID,...")
+    ] = None,
+    feature: Annotated[
+        str | None,
+        typer.Option(help="Only this feature; alone: the whole feature (NAME or NAME@GENERATION)."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Kept in the store's log.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete videos or a feature: readers no longer see them, older versions still do."""
+    ids = [name.strip() for text in video or () for name in text.split(",") if name.strip()]
+    if not ids and feature is None:
+        raise UsageError("nothing named to delete", hint="--video ID,... or --feature NAME")
+    what = f"{len(ids)} videos" if ids else "all rows"
+    what += f" of feature {feature}" if feature else ""
+    with _open(url) as store:
+        if ids:
+            _require_known(store, ids)
+        reader = store[feature] if feature is not None else None
+        if not yes:
+            typer.confirm(f"Delete {what} from {url}?", abort=True, err=True)
+        if ids:
+            store.delete(ids, features=[feature] if feature else None, reason=reason)
+        elif reader is not None:
+            store.drop(reader.info.name, reader.info.generation)
+        version = store.version
+    if as_json:
+        print_json({"store": url, "deleted": ids, "feature": feature, "version": version})
+    else:
+        typer.echo(f"deleted {what} from {url} (version {version})")
+
+
+def _open(url: str) -> "FeatureStore":
+    from vlpipe.stores import FeatureStore
+
+    return FeatureStore.open(url)
+
+
+def _require_known(store: "FeatureStore", ids: list[str]) -> None:
+    known = set(store.videos()["video_id"].to_pylist()) | set(
+        store.failed()["video_id"].to_pylist()
+    )
+    unknown = [video_id for video_id in ids if video_id not in known]
+    if unknown:
+        raise UsageError(
+            f"{store.url} has no video {', '.join(map(repr, unknown[:5]))}",
+            hint=f"vlpipe store ls {store.url} --videos",
+        )
+
+
+def _features(store: "FeatureStore") -> list[dict[str, Any]]:
+    return [
+        {
+            "feature": found.name,
+            "generation": found.generation,
+            "is_active": found.generation == active.generation,
+            "videos": found.num_videos,
+            "rows": found.num_rows,
+            "row_shape": list(found.row_shape),
+            "dtype": found.dtype,
+            "bytes": found.num_bytes,
+            "is_untrained": found.is_untrained,
+        }
+        for name, active in store.features.items()
+        for found in store.generations(name)
+    ]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.hex() if isinstance(value, bytes) else str(value) if hasattr(value, "isoformat")
+        else value
+        for key, value in row.items()
+    }  # fmt: skip

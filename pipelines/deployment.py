@@ -1,0 +1,77 @@
+"""Registers extractions with a Prefect server."""
+
+import os
+from pathlib import Path
+
+from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.settings import apply_offline_settings
+from vlpipe.stores.errors import EnvironmentLacks, UsageError
+
+ENTRY_POINT = "vlpipe.pipelines.extract_flow.extract"
+
+
+def deploy_extraction(
+    job: ExtractionJob, *, work_pool: str, name: str | None = None, cron: str | None = None
+) -> str:
+    """The full name of the deployment that now runs this job, on its schedule if one is given.
+
+    Paths become absolute: a worker runs in a folder of its own. The job is checked here, so that
+    a wrong option does not wait for the first night to fail.
+    Raises EnvironmentLacks when no server is configured or none answers.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise EnvironmentLacks(
+            "a deployment needs a Prefect server, and PREFECT_API_URL is not set",
+            hint="`prefect server start`, then PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
+    apply_offline_settings()
+    job = with_absolute_paths(job)
+    job.specs()
+    job.videos()
+
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.exceptions import ObjectAlreadyExists
+
+    deployment_name = name or job.source_name
+    try:
+        deployment = RunnerDeployment.from_entrypoint(
+            ENTRY_POINT,
+            name=deployment_name,
+            parameters={"job": job.model_dump(mode="json")},
+            cron=cron,
+            tags=[f"dataset:{job.source_name}", "stage:extract"],
+            concurrency_limit=1,
+            work_pool_name=work_pool,
+        )
+    except ValueError as error:
+        raise UsageError(f"deployment {deployment_name!r}: {error}") from error
+    try:
+        with get_client(sync_client=True) as client:
+            try:
+                client.create_work_pool(WorkPoolCreate(name=work_pool, type="process"))
+            except ObjectAlreadyExists:
+                pass
+        deployment.apply()
+    except httpx.HTTPError as error:
+        raise EnvironmentLacks(
+            f"Prefect API {os.environ['PREFECT_API_URL']}: {error}", hint="prefect server start"
+        ) from error
+    return f"extract/{deployment_name}"
+
+
+def with_absolute_paths(job: ExtractionJob) -> ExtractionJob:
+    """The same job, independent of the current folder."""
+    return job.model_copy(
+        update={
+            "root": None if job.root is None else job.root.absolute(),
+            "paths": tuple(path.absolute() for path in job.paths),
+            "store": job.store if "://" in job.store else str(Path(job.store).absolute()),
+            "weights": {
+                name: str(Path(source).absolute()) if Path(source).is_file() else source
+                for name, source in job.weights.items()
+            },
+        }
+    )

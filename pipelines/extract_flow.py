@@ -1,0 +1,148 @@
+"""The extraction as a Prefect flow: one task a batch, over the core in `extraction`.
+
+The store, not Prefect's state, says what is done: a run that was killed is carried on by the next
+run of the same job, from here or from the command line.
+"""
+
+import threading
+import time
+from typing import Any
+
+from vlpipe.pipelines.settings import apply_offline_settings
+
+apply_offline_settings()
+
+from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect.artifacts import create_markdown_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
+from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
+from prefect.tasks import Task  # noqa: E402
+
+from vlpipe.pipelines.batches import Batch  # noqa: E402
+from vlpipe.pipelines.extraction import (  # noqa: E402
+    ExtractionWorker,
+    Observer,
+    Silent,
+    conclude,
+    plan_extraction,
+    quarantine_problems,
+)
+from vlpipe.pipelines.job import ExtractionJob  # noqa: E402
+from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
+from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
+
+RETRY_DELAYS_S = [10, 60]
+
+
+def is_infrastructure_error(
+    task: Task[..., Any], run: TaskRun, state: State[Any]
+) -> bool:
+    """Whether trying again can help: a full disk or a lost mount may, a wrong option does not."""
+    del task, run
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StoreUnwritable | OSError)
+
+
+@task(
+    task_run_name="batch-{batch.id}",
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_infrastructure_error,
+    cache_policy=NO_CACHE,
+)
+def extract_batch(
+    batch: Batch, worker: ExtractionWorker, observer: Observer, stop: threading.Event
+) -> BatchReceipt:
+    """The receipt of one committed batch."""
+    receipt = worker.run(batch, observer=observer, stop=stop)
+    observer.on_batch(receipt)
+    return receipt
+
+
+def run_as_flow(
+    job: ExtractionJob, *, observer: Observer | None = None, stop: threading.Event | None = None
+) -> ExtractionSummary:
+    """The summary of the job, run as a Prefect flow that calls back to this process."""
+    watched = observer or Silent()
+    interrupted = stop or threading.Event()
+
+    @flow(
+        name="extract",
+        flow_run_name=f"extract-{job.source_name}",
+        task_runner=ThreadPoolTaskRunner(max_workers=1),
+        validate_parameters=False,
+    )
+    def observed_extract(job: ExtractionJob) -> ExtractionSummary:
+        return _extract(job, watched, interrupted)
+
+    summary: ExtractionSummary = observed_extract(job)
+    return summary
+
+
+# One batch at a time: a batch fills the machine by itself, and its networks exist once.
+@flow(name="extract", task_runner=ThreadPoolTaskRunner(max_workers=1))
+def extract(job: ExtractionJob) -> ExtractionSummary:
+    """Extracts a dataset's features into a store; the entry point of deployments.
+
+    job: the same value that `vlpipe extract` builds from its options.
+    """
+    return _extract(job, Silent(), threading.Event())
+
+
+def _extract(
+    job: ExtractionJob, observer: Observer, stop: threading.Event
+) -> ExtractionSummary:
+    started = time.monotonic()
+    log = get_run_logger()
+    plan = plan_extraction(job)
+    observer.on_plan(plan)
+    log.info(
+        "%s: %d of %d videos to do in %d batches",
+        job.source_name, plan.num_tasks, len(plan.selected), len(plan.batches),
+    )  # fmt: skip
+    receipts: list[BatchReceipt] = []
+    with ExtractionWorker(job, specs=plan.specs) as worker:
+        quarantine_problems(plan, worker.store)
+        for batch in plan.batches:
+            if stop.is_set():
+                break
+            receipts.append(extract_batch(batch, worker, observer, stop))
+        summary = conclude(
+            plan,
+            receipts,
+            worker.store,
+            wall_s=time.monotonic() - started,
+            was_stopped=stop.is_set(),
+        )
+    create_markdown_artifact(
+        markdown=summary_markdown(summary),
+        key="extraction-summary",
+        description=f"{summary.dataset} into {summary.store}",
+    )
+    return summary
+
+
+def summary_markdown(summary: ExtractionSummary) -> str:
+    """The summary as a Markdown table and a list of failures."""
+    counts = {
+        "videos selected": summary.selected,
+        "extracted now": summary.extracted,
+        "stored before": summary.stored_before,
+        "failed now": len({failure.id for failure in summary.failed}),
+        "in quarantine before": len(summary.failed_before),
+        "named, not on disk": len(summary.missing),
+        "not reached": summary.not_reached,
+    }
+    lines = [f"# {summary.dataset}: store version {summary.version}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {count} |" for name, count in counts.items()]
+    lines += ["", "| feature | generation | new rows | |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {f['generation']} | {f['rows']} | {'untrained' if f['is_untrained'] else ''} |"
+        for name, f in summary.features.items()
+    ]
+    if summary.failed:
+        lines += ["", "## Failed", ""]
+        lines += [f"- `{f.id}` ({f.kind}): {f.message}" for f in summary.failed[:200]]
+    return "\n".join(lines)

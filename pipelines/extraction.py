@@ -1,0 +1,241 @@
+"""Extraction without an orchestrator: plan, run batch after batch, commit each, verify.
+
+The command line, the Prefect flow and other runners are thin shells over this module, and all of
+them write the same store, so that each carries on what another began.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol, Self
+
+from vlpipe.pipelines.batch_run import BatchRun
+from vlpipe.pipelines.batches import Batch
+from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.planning import Plan, make_plan
+from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary, Failure, summarise
+from vlpipe.stores import FeatureDefinition, FeatureStore
+from vlpipe.stores.errors import StoreDamaged, StoreNotFound
+
+if TYPE_CHECKING:
+    from vlpipe.extractors import Extractor, ExtractorSpec
+
+
+class Observer(Protocol):
+    """Is told how an extraction goes; the command line draws progress from it."""
+
+    def on_plan(self, plan: Plan) -> None: ...
+
+    def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None: ...
+
+    def on_batch(self, receipt: BatchReceipt) -> None: ...
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def on_plan(self, plan: Plan) -> None:
+        del plan
+
+    def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None:
+        del video_id, failures
+
+    def on_batch(self, receipt: BatchReceipt) -> None:
+        del receipt
+
+
+class ExtractionWorker:
+    """Everything that batches share in one process: networks, decoding processes, the store.
+
+    Networks are built when a batch first needs them, and once. specs: those of the job, where
+    the caller has them already.
+    """
+
+    def __init__(
+        self,
+        job: ExtractionJob,
+        *,
+        specs: "Sequence[ExtractorSpec] | None" = None,
+    ) -> None:
+        from vlpipe.extractors.media import DecodePool
+
+        self._specs = {spec.name: spec for spec in specs or job.specs()}
+        self._definitions: dict[str, tuple[FeatureDefinition, ...]] = {
+            name: spec.definitions() for name, spec in self._specs.items()
+        }
+        self._extractors: dict[str, Extractor] = {}
+        self._restores_deleted = job.restore_deleted
+        self._stack = ExitStack()
+        self.store = self._stack.enter_context(FeatureStore.open_or_create(job.store))
+        self._pool = self._stack.enter_context(
+            DecodePool(
+                workers=job.decode_workers or max(1, available_cores() - 1),
+                tolerance=job.damaged_media,
+            )
+        )
+
+    def run(
+        self,
+        batch: Batch,
+        *,
+        observer: Observer | None = None,
+        stop: threading.Event | None = None,
+    ) -> BatchReceipt:
+        """The receipt of the batch, committed to the store.
+
+        Raises only what is no single video's fault, after which the store is as it was before.
+        """
+        names = [n for n in self._specs if any(n in task.extractors for task in batch.tasks)]
+        for name in names:
+            if name not in self._extractors:
+                self._extractors[name] = self._specs[name].build()
+        run = BatchRun(
+            batch,
+            {name: self._extractors[name] for name in names},
+            self._definitions,
+            self._pool,
+            on_video=(observer or Silent()).on_video,
+            stop=stop or threading.Event(),
+            restores_deleted=self._restores_deleted,
+        )
+        return run.run(self.store)
+
+    def close(self) -> None:
+        """Ends the decoding processes and closes the store."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def plan_extraction(job: ExtractionJob) -> Plan:
+    """The work of the job against its store, which need not exist yet; nothing is written."""
+    try:
+        store = FeatureStore.open(job.store)
+    except StoreNotFound:
+        return make_plan(job, None)
+    with store:
+        return make_plan(job, store)
+
+
+def quarantine_problems(plan: Plan, store: FeatureStore) -> None:
+    """Commits the videos that cannot be tried at all to the quarantine."""
+    if not plan.problems:
+        return
+    definitions = [d for spec in plan.specs for d in plan.definitions[spec.name]]
+    with store.writer(definitions) as writer:
+        for problem in plan.problems:
+            writer.fail(problem.id, None, problem.kind, problem.message)
+
+
+def run_extraction(
+    job: ExtractionJob,
+    *,
+    observer: Observer | None = None,
+    stop: threading.Event | None = None,
+) -> ExtractionSummary:
+    """The summary of the whole job, run in this process batch after batch.
+
+    stop: once set, videos in flight are finished and committed and the rest is left for the next
+        run of the same job.
+    """
+    observer = observer or Silent()
+    stop = stop or threading.Event()
+    started = time.monotonic()
+    plan = plan_extraction(job)
+    observer.on_plan(plan)
+    receipts: list[BatchReceipt] = []
+    with ExtractionWorker(job, specs=plan.specs) as worker:
+        quarantine_problems(plan, worker.store)
+        for batch in plan.batches:
+            if stop.is_set():
+                break
+            receipts.append(worker.run(batch, observer=observer, stop=stop))
+            observer.on_batch(receipts[-1])
+        return conclude(
+            plan,
+            receipts,
+            worker.store,
+            wall_s=time.monotonic() - started,
+            was_stopped=stop.is_set(),
+        )
+
+
+def conclude(
+    plan: Plan,
+    receipts: Sequence[BatchReceipt],
+    store: FeatureStore,
+    *,
+    wall_s: float,
+    was_stopped: bool = False,
+) -> ExtractionSummary:
+    """The summary, after a check that every video of the plan is stored, failed or not reached.
+
+    Raises StoreDamaged when the store does not hold what the receipts say.
+    """
+    store.refresh()
+    _verify(receipts, plan, store)
+    inactive = _activate_complete(plan, store)
+    summary = summarise(plan, receipts, version=store.version, wall_s=wall_s)
+    return summary.model_copy(
+        update={
+            "inactive": inactive,
+            "was_interrupted": was_stopped and summary.not_reached > 0,
+        }
+    )
+
+
+def _activate_complete(plan: Plan, store: FeatureStore) -> dict[str, str]:
+    """Lets readers of a feature go over to its new generation once that covers the old one.
+
+    Returns the features for which it does not, with the reason: until then a reader gets the old
+    generation, and the new one by `NAME@GENERATION`.
+    """
+    waiting: dict[str, str] = {}
+    for definition in (d for ds in plan.definitions.values() for d in ds):
+        active = store.features.get(definition.name)
+        generations = [g.generation for g in store.generations(definition.name)]
+        if active is None or definition.generation not in generations:
+            continue
+        if active.generation == definition.generation:
+            continue
+        ids = list(store[definition.name])
+        found = store.status(definition, ids)
+        lacking = [i for i in ids if found[i].standing == "absent"]
+        if lacking:
+            waiting[definition.name] = (
+                f"generation {definition.generation} lacks {len(lacking)} of the {len(ids)} videos "
+                f"of {active.generation}, which readers go on to get"
+            )
+        else:
+            store.activate(definition.name, definition.generation)
+    return waiting
+
+
+def _verify(receipts: Sequence[BatchReceipt], plan: Plan, store: FeatureStore) -> None:
+    stored: dict[str, list[str]] = {}
+    for receipt in receipts:
+        for video in receipt.stored:
+            for feature in video.rows:
+                stored.setdefault(feature, []).append(video.id)
+    for definitions in plan.definitions.values():
+        for definition in definitions:
+            ids = stored.get(definition.name, [])
+            found = store.status(definition, ids)
+            lost = [i for i in ids if found[i].standing not in ("stored", "deleted")]
+            if lost:
+                raise StoreDamaged(
+                    f"{store.url}: {definition.name} of {len(lost)} videos was committed and is "
+                    f"not there, first {lost[0]!r}",
+                    hint=f"vlpipe store verify {store.url}",
+                )

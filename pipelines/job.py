@@ -1,0 +1,124 @@
+"""What a user asks of an extraction, as one validated value that travels as JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from vlpipe.stores.datasets import Video, open_dataset
+from vlpipe.stores.datasets.folder import FolderDataset
+from vlpipe.stores.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlpipe.extractors import ExtractorSpec
+
+ALL_EXTRACTORS = "*"
+
+
+class ExtractionJob(BaseModel):
+    """Which videos, which features, with which weights, into which store.
+
+    dataset, root: a registered dataset and its folder; or `paths`: media files and folders.
+    store: address of the feature store, made if it does not exist.
+    features: names of extractors. settings: extractor name to the fields of its Config.
+    weights: extractor name, checkpoint role or `*` to a file, a published name, or `untrained`.
+    split, limit: only that split, only the first so many videos.
+    retry_failed: videos in quarantine are tried again. restore_deleted: so are videos that were
+        deleted from the store.
+    decode_workers: child processes that decode; 0 takes one less than the number of cores.
+    damaged_media: `strict` puts a video whose decoder reports errors in quarantine, `lenient`
+        keeps what can be decoded of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str | None = None
+    root: Path | None = None
+    paths: tuple[Path, ...] = ()
+    store: str = "vlpipe-store"
+    features: tuple[str, ...] = Field(min_length=1)
+    settings: dict[str, dict[str, Any]] = {}
+    weights: dict[str, str] = {}
+    split: str | None = None
+    limit: NonNegativeInt | None = None
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    store_dtype: Literal["float16", "float32"] = "float16"
+    retry_failed: bool = False
+    restore_deleted: bool = False
+    decode_workers: NonNegativeInt = 0
+    damaged_media: Literal["strict", "lenient"] = "strict"
+    batch_seconds: PositiveInt = 60
+
+    @property
+    def source_name(self) -> str:
+        """How summaries call the collection."""
+        return self.dataset or "folder"
+
+    def videos(self) -> list[Video]:
+        """The selected videos in the dataset's order; UsageError when nothing was named."""
+        if self.dataset is not None:
+            if self.root is None:
+                raise UsageError(
+                    f"dataset {self.dataset!r} needs the folder of your copy",
+                    hint=f"--root DIR; `vlpipe datasets check {self.dataset} --root DIR` tests it",
+                )
+            if self.paths:
+                raise UsageError("name either a dataset or files and folders, not both")
+            videos = open_dataset(self.dataset, self.root).videos(self.split)
+        elif self.paths:
+            if self.split is not None:
+                raise UsageError("files and folders have no splits", hint="leave --split out")
+            videos = FolderDataset.from_paths(list(self.paths)).videos()
+        else:
+            raise UsageError(
+                "nothing to extract from",
+                hint="name files or folders, or --dataset NAME --root DIR",
+            )
+        return videos if self.limit is None else videos[: self.limit]
+
+    def specs(self) -> list["ExtractorSpec"]:
+        """The extractors configured, in the order of `features`, without their networks.
+
+        Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
+        """
+        from vlpipe.extractors.registry import configure_extractor, find_extractor
+
+        names = list(dict.fromkeys(self.features))
+        unused = set(self.settings) - set(names)
+        if unused:
+            raise UsageError(
+                f"settings for {', '.join(sorted(unused))}, which is not among the features "
+                f"{', '.join(names)}"
+            )
+        roles = {n: tuple(find_extractor(n).published_checkpoints()) for n in names}
+        self._check_weights(names, [role for found in roles.values() for role in found])
+        return [
+            configure_extractor(
+                name,
+                weights=self._weights_of(name, roles[name]),
+                device=self.device,
+                precision=self.precision,
+                store_dtype=self.store_dtype,
+                **self.settings.get(name, {}),
+            )
+            for name in names
+        ]
+
+    def _check_weights(self, names: Sequence[str], roles: Sequence[str]) -> None:
+        known = {ALL_EXTRACTORS, *names, *roles}
+        for name in self.weights:
+            if name not in known:
+                raise UsageError(
+                    f"weights for {name!r}, which no selected extractor uses",
+                    hint=f"known here: {', '.join(sorted(known - {ALL_EXTRACTORS}))}",
+                )
+
+    def _weights_of(self, name: str, roles: Sequence[str]) -> str | dict[str, str] | None:
+        own = {role: self.weights[role] for role in roles if role in self.weights}
+        if self.weights.get(name, "").startswith("untrained"):
+            return self.weights[name]
+        if len(own) > 1 or (own and name not in own):
+            return own if name not in self.weights else {roles[0]: self.weights[name]} | own
+        return self.weights.get(name, self.weights.get(ALL_EXTRACTORS))

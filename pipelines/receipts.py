@@ -1,0 +1,141 @@
+"""What came of a batch and of a whole extraction: JSON values for summaries and flows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from vlpipe.pipelines.planning import Plan
+
+STAGES = ("decode", "network", "write")
+
+
+class Failure(BaseModel):
+    """One video that could not be extracted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    features: tuple[str, ...]
+    kind: str
+    message: str
+
+
+class VideoReceipt(BaseModel):
+    """One video that was stored: rows per feature, media seconds, notes such as `no_audio`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    rows: dict[str, int]
+    media_s: float
+    notes: dict[str, str] = {}
+
+
+class BatchReceipt(BaseModel):
+    """The outcome of one batch.
+
+    version: of the store after the commit. stage_s: seconds spent decoding (in all child
+    processes together), in the networks and writing; wall_s: from start to commit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: str
+    version: int
+    stored: tuple[VideoReceipt, ...]
+    failed: tuple[Failure, ...]
+    num_bytes: int
+    stage_s: dict[str, float]
+    wall_s: float
+    num_frames_decoded: int = 0
+    was_interrupted: bool = False
+
+
+class ExtractionSummary(BaseModel):
+    """The outcome of an extraction: every selected video is in exactly one of the counts.
+
+    selected = extracted + stored_before + deleted + failed (by id) + failed_before + missing +
+    not_reached. inactive: features whose new generation readers do not get yet, with the reason.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = 1
+    dataset: str
+    store: str
+    version: int
+    selected: int
+    extracted: int
+    stored_before: int
+    deleted: int
+    failed: tuple[Failure, ...]
+    failed_before: tuple[str, ...]
+    missing: tuple[str, ...]
+    not_reached: int
+    features: dict[str, dict[str, Any]]
+    media_s: float
+    num_bytes: int
+    stage_s: dict[str, float]
+    wall_s: float
+    was_interrupted: bool
+    inactive: dict[str, str] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well, 1 some videos failed, 130 interrupted."""
+        if self.was_interrupted:
+            return 130
+        return 1 if self.failed or self.failed_before else 0
+
+
+def summarise(
+    plan: Plan, receipts: Sequence[BatchReceipt], *, version: int, wall_s: float
+) -> ExtractionSummary:
+    """The summary of a plan of which these batches were run."""
+    failed = [
+        Failure(id=p.id, features=_feature_names(plan), kind=p.kind, message=p.message)
+        for p in plan.problems
+    ] + [failure for receipt in receipts for failure in receipt.failed]
+    failed_ids = {failure.id for failure in failed}
+    stored = [video for receipt in receipts for video in receipt.stored]
+    extracted = {video.id for video in stored} - failed_ids
+    rows: Counter[str] = Counter()
+    for video in stored:
+        rows.update(video.rows)
+    to_do = {task.id for batch in plan.batches for task in batch.tasks}
+    stage_s = Counter[str](dict.fromkeys(STAGES, 0.0))  # type: ignore[arg-type]
+    for receipt in receipts:
+        stage_s.update(receipt.stage_s)  # type: ignore[arg-type]
+    return ExtractionSummary(
+        dataset=plan.job.source_name,
+        store=plan.job.store,
+        version=version,
+        selected=len(plan.selected),
+        extracted=len(extracted),
+        stored_before=len(plan.stored),
+        deleted=len(plan.deleted),
+        failed=tuple(failed),
+        failed_before=plan.failed_before,
+        missing=plan.missing,
+        not_reached=len(to_do - extracted - failed_ids),
+        features={
+            d.name: {
+                "generation": d.generation,
+                "rows": rows[d.name],
+                "is_untrained": d.is_untrained,
+            }
+            for spec in plan.specs
+            for d in plan.definitions[spec.name]
+        },
+        media_s=sum(video.media_s for video in stored),
+        num_bytes=sum(receipt.num_bytes for receipt in receipts),
+        stage_s={stage: float(stage_s[stage]) for stage in STAGES},
+        wall_s=wall_s,
+        was_interrupted=any(receipt.was_interrupted for receipt in receipts),
+    )
+
+
+def _feature_names(plan: Plan) -> tuple[str, ...]:
+    return tuple(d.name for spec in plan.specs for d in plan.definitions[spec.name])

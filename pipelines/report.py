@@ -1,0 +1,142 @@
+"""The report of an extraction: one HTML file that needs nothing else, to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlpipe import __version__
+from vlpipe.pipelines.pictures import (
+    data_address,
+    rows_over_time,
+    similarity_matrix,
+    strip,
+)
+from vlpipe.pipelines.receipts import STAGES, ExtractionSummary
+from vlpipe.stores import FeatureStore
+
+_FRAMES_PER_STRIP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A video to show: where its media lies, and lines of text about it (questions, captions)."""
+
+    id: str
+    path: Path
+    captions: tuple[str, ...] = ()
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    store: FeatureStore,
+    summaries: Sequence[ExtractionSummary],
+    examples: Sequence[Example],
+    machine: str,
+) -> Path:
+    """Writes the report of these extractions and returns its path.
+
+    examples: videos of the store that are shown with frames and feature pictures. Rows are read
+    back from the store, so that the pictures show what a reader gets.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vlpipe.pipelines", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("report.html.j2").render(
+        title=title,
+        version=__version__,
+        machine=machine,
+        store={"url": store.url, "version": store.version},
+        summaries=[_summary(s) for s in summaries],
+        features=[
+            {
+                "name": name,
+                "generation": info.generation,
+                "videos": info.num_videos,
+                "rows": info.num_rows,
+                "shape": " x ".join(map(str, info.row_shape)),
+                "dtype": info.dtype,
+                "megabytes": info.num_bytes / 1e6,
+                "is_untrained": info.is_untrained,
+            }
+            for name, info in store.features.items()
+        ],
+        examples=_examples(examples, store),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(html, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _summary(summary: ExtractionSummary) -> dict[str, Any]:
+    rows = sum(f["rows"] for f in summary.features.values())
+    busiest = max(summary.stage_s.values(), default=0.0) or 1.0
+    return summary.model_dump(mode="json") | {
+        "rows": rows,
+        "videos_per_s": summary.extracted / max(summary.wall_s, 1e-9),
+        "media_per_s": summary.media_s / max(summary.wall_s, 1e-9),
+        "rows_per_s": rows / max(summary.wall_s, 1e-9),
+        "stages": [
+            {
+                "name": stage,
+                "seconds": summary.stage_s[stage],
+                "share": 100 * summary.stage_s[stage] / busiest,
+                "media_per_s": summary.media_s / max(summary.stage_s[stage], 1e-9),
+            }
+            for stage in STAGES
+        ],
+        "num_failed": len({failure.id for failure in summary.failed}),
+    }
+
+
+def _examples(examples: Sequence[Example], store: FeatureStore) -> list[dict[str, Any]]:
+    from vlpipe.extractors.media import DecodePool, FrameBlock, FrameRequest
+
+    shown: list[dict[str, Any]] = []
+    request = FrameRequest(max_frames=_FRAMES_PER_STRIP)
+    with DecodePool(workers=1, tolerance="lenient") as pool:
+        for example in examples:
+            with pool.open(example.path, [request]) as stream:
+                frames = [f for b in stream if isinstance(b, FrameBlock) for f in b.frames]
+                duration_s = stream.info.duration_s
+            shown.append(
+                {
+                    "id": example.id,
+                    "captions": example.captions,
+                    "duration_s": duration_s,
+                    "strip": data_address(strip(frames), jpeg=True),
+                    "features": _feature_pictures(example.id, store),
+                }
+            )
+    return shown
+
+
+def _feature_pictures(video_id: str, store: FeatureStore) -> list[dict[str, Any]]:
+    pictures: list[dict[str, Any]] = []
+    for name in store.features:
+        if video_id not in store[name]:
+            continue
+        rows, spans = store[name].read(video_id, with_spans=True)
+        facts: dict[str, Any] = {"name": name, "rows": len(rows), "over_time": None}
+        if len(rows) > 1:
+            values = np.asarray(rows, np.float32)
+            facts |= {
+                "over_time": data_address(rows_over_time(values)),
+                "similarity": data_address(similarity_matrix(values)),
+                "first_s": float(spans[0, 0]),
+                "last_s": float(spans[-1, 1]),
+            }
+        pictures.append(facts)
+    return pictures

@@ -1,0 +1,109 @@
+"""Making a store, and recognising one."""
+
+import json
+import uuid
+
+from vlpipe.stores import zarr_metadata
+from vlpipe.stores.checksum import crc32c_hex
+from vlpipe.stores.errors import (
+    StoreDamaged,
+    StoreNotFound,
+    StoreTooNew,
+    StoreUnwritable,
+    UsageError,
+)
+from vlpipe.stores.features import canonical_json
+from vlpipe.stores.layout import (
+    CHECKPOINTS,
+    DATA,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    LOG,
+    NODE_FILE,
+    STORE_FILE,
+    TEMPORARY_PREFIX,
+    new_temporary_name,
+    now_utc,
+)
+from vlpipe.stores.storage import Storage
+
+# What a creation that was killed may have left.
+_OWN_NAMES = frozenset({LOG, CHECKPOINTS, DATA, "refs"})
+
+
+def create_store(storage: Storage) -> None:
+    """Makes an empty store; UsageError when there is one, or other files, at its place."""
+    storage.prepare()
+    others = [
+        name
+        for name in storage.names("")
+        if name not in _OWN_NAMES and not name.startswith(TEMPORARY_PREFIX)
+    ]
+    if STORE_FILE in others:
+        raise _store_exists(storage)
+    if others:
+        raise UsageError(
+            f"{storage.url} is not empty: it holds {', '.join(others[:5])}",
+            hint="give the store a folder of its own",
+        )
+    _probe(storage)
+    root = zarr_metadata.encode(zarr_metadata.group())
+    storage.create(f"{DATA}/{NODE_FILE}", root)
+    body = {
+        "format": FORMAT_NAME,
+        "format_version": FORMAT_VERSION,
+        "store_id": str(uuid.uuid4()),
+        "created": now_utc(),
+    }
+    body["crc32c"] = crc32c_hex(canonical_json(body).encode())
+    if not storage.create(STORE_FILE, json.dumps(body).encode()):
+        raise _store_exists(storage)
+
+
+def check_store(storage: Storage) -> None:
+    """Raises StoreNotFound where there is no store, StoreTooNew for one of a later format."""
+    try:
+        data = storage.read(STORE_FILE)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreNotFound(
+            f"there is no feature store at {storage.url}",
+            hint="check the address; FeatureStore.create or vlpipe extract makes one",
+        ) from error
+    where = f"{storage.url}/{STORE_FILE}"
+    try:
+        body = json.loads(data)
+        stored = body.pop("crc32c")
+        is_sound = stored == crc32c_hex(canonical_json(body).encode())
+        is_sound = is_sound and body["format"] == FORMAT_NAME
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_sound = False
+    if not is_sound:
+        raise StoreDamaged(f"{where} is not the description of a feature store")
+    if body["format_version"] > FORMAT_VERSION:
+        raise StoreTooNew(
+            f"{storage.url} has store format {body['format_version']}, this vlpipe reads up to "
+            f"{FORMAT_VERSION}"
+        )
+
+
+def _probe(storage: Storage) -> None:
+    """Commits are safe only where a second creation of the same name fails, so try that."""
+    name = f"{LOG}/{new_temporary_name()}"
+    try:
+        is_first_in = storage.create(name, b"first")
+        is_second_in = storage.create(name, b"second")
+    finally:
+        storage.remove(name)
+    if not is_first_in or is_second_in:
+        raise StoreUnwritable(
+            f"{storage.url} cannot create a file only if it is absent, so that two writers would "
+            "overwrite each other",
+            hint="put the store on a local disk or another file system",
+        )
+
+
+def _store_exists(storage: Storage) -> UsageError:
+    return UsageError(
+        f"there is a feature store at {storage.url} already",
+        hint="open it: FeatureStore.open or FeatureStore.open_or_create",
+    )

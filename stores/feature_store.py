@@ -1,0 +1,474 @@
+"""The feature store: what users call. The work is done by the modules beside this one."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from vlpipe.stores.change import Mode
+from vlpipe.stores.commit import commit
+from vlpipe.stores.creation import check_store, create_store
+from vlpipe.stores.digest import content_digest
+from vlpipe.stores.errors import (
+    FeatureMissing,
+    SnapshotGone,
+    StoreDamaged,
+    StoreNotFound,
+    StoreUnwritable,
+    UsageError,
+    VlpipeError,
+)
+from vlpipe.stores.features import FeatureDefinition
+from vlpipe.stores.generation import GenerationState
+from vlpipe.stores.history import LogEntry, load_state, read_log
+from vlpipe.stores.information import FeatureInfo, feature_info
+from vlpipe.stores.layout import check_video_id
+from vlpipe.stores.ledger import Ledger, Op
+from vlpipe.stores.part import Part
+from vlpipe.stores.part_reader import PartReader
+from vlpipe.stores.reader import FeatureReader
+from vlpipe.stores.references import read_tag, write_pin, write_tag
+from vlpipe.stores.state import State
+from vlpipe.stores.status import VideoStatus, video_statuses
+from vlpipe.stores.storage import Storage, open_storage
+from vlpipe.stores.writer import GRACE_S, FeatureWriter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from vlpipe.stores.garbage import GarbageReport
+    from vlpipe.stores.torch_dataset import StoreDataset
+    from vlpipe.stores.verification import VerifyReport
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureStore:
+    """A handle on a store at one version. It sees that version until `refresh`, or until it
+    commits something itself; what others commit meanwhile changes nothing for it.
+
+    Handles pickle to their address and version, and work after a fork.
+    """
+
+    def __init__(self, storage: Storage, state: State, *, durability: str, is_pinned: bool) -> None:
+        self._storage = storage
+        self._state = state
+        self._newest = state  # the newest state seen, where commits begin
+        self._durability = durability
+        self._is_pinned = is_pinned
+        self._parts = PartReader(storage, self._explain_missing)
+        self._readers: dict[tuple[str, str], FeatureReader] = {}
+
+    # opening
+
+    @classmethod
+    def open(
+        cls, url: str | Path, version: int | str | None = None, *, durability: str = "power"
+    ) -> Self:
+        """The store at a path, `file://PATH` or `memory://NAME`; StoreNotFound if there is none.
+
+        version: None for the newest, a number, or a tag. A handle with a given version only reads.
+        durability: what a commit survives: "power" (a loss of power) or "process" (the death of
+            the process only; faster).
+        """
+        storage = open_storage(url, durability=durability)
+        check_store(storage)
+        number = read_tag(storage, version) if isinstance(version, str) else version
+        state = load_state(storage, number)
+        return cls(storage, state, durability=durability, is_pinned=version is not None)
+
+    @classmethod
+    def create(cls, url: str | Path, *, durability: str = "power") -> Self:
+        """A new empty store; UsageError when there is one already."""
+        create_store(open_storage(url, durability=durability))
+        return cls.open(url, durability=durability)
+
+    @classmethod
+    def open_or_create(cls, url: str | Path, *, durability: str = "power") -> Self:
+        """The store at this address, made if there is none."""
+        try:
+            return cls.open(url, durability=durability)
+        except StoreNotFound:
+            pass
+        try:
+            return cls.create(url, durability=durability)
+        except UsageError:
+            return cls.open(url, durability=durability)  # another process was faster
+
+    @property
+    def url(self) -> str:
+        """The address: an absolute path, or `memory://NAME`."""
+        return self._storage.url
+
+    @property
+    def version(self) -> int:
+        """Number of the newest ledger entry that this handle sees."""
+        return self._state.version
+
+    def refresh(self) -> int:
+        """Moves on to the newest version and returns it. A handle opened at a version stays."""
+        if not self._is_pinned:
+            self._adopt(self._load_newest())
+        return self.version
+
+    def close(self) -> None:
+        """Closes all files. Reading again opens them again."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.url, self.version, self._durability, self._is_pinned)
+
+    def __repr__(self) -> str:
+        return f"<FeatureStore {self.url}, version {self.version}>"
+
+    # reading
+
+    @property
+    def features(self) -> Mapping[str, FeatureInfo]:
+        """The active generation of each feature, by name."""
+        return {
+            name: feature_info(self._state, self._state.generations[name, generation])
+            for name, generation in sorted(self._state.active.items())
+        }
+
+    def generations(self, name: str) -> list[FeatureInfo]:
+        """All generations of a feature that were not dropped, the active one first."""
+        found = [
+            feature_info(self._state, generation)
+            for (feature, _), generation in sorted(self._state.generations.items())
+            if feature == name
+        ]
+        if not found:
+            raise self._feature_missing(name)
+        return sorted(found, key=lambda info: not info.is_active)
+
+    def __getitem__(self, name: str) -> FeatureReader:
+        """The reader of `feature` (its active generation) or of `feature@generation`."""
+        generation = self._generation(name)
+        reader = self._readers.get(generation.key)
+        if reader is None:
+            reader = FeatureReader(self.url, self._state, generation, self._parts)
+            self._readers[generation.key] = reader
+        return reader
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return isinstance(name, str) and self._generation(name) is not None
+        except FeatureMissing:
+            return False
+
+    def videos(self) -> "pa.Table":
+        """One row per live video, feature and generation, sorted by feature, generation, video.
+
+        Columns: video_id, feature, generation, is_active, rows, seconds (it took to make them),
+        source (digest of the media file), source_size, source_mtime_ns, note, version (entry
+        that added it), part.
+        """
+        from vlpipe.stores.tables import videos_table
+
+        return videos_table(self._state)
+
+    def failed(self) -> "pa.Table":
+        """The quarantine: video_id, feature, generation, kind, message, attempt, retry, version,
+        time."""
+        from vlpipe.stores.tables import failures_table
+
+        return failures_table(self._state)
+
+    def status(
+        self, definition: FeatureDefinition, video_ids: Iterable[str]
+    ) -> dict[str, VideoStatus]:
+        """For each video whether this very generation of it is stored, failed, deleted or absent."""
+        return video_statuses(self._state, definition, video_ids)
+
+    def log(self) -> list[LogEntry]:
+        """All commits up to this version, oldest first."""
+        return read_log(self._storage, self.version)
+
+    def digest(self, feature: str) -> str:
+        """SHA-256 (hex) of what a feature holds: equal for equal rows, spans and ids, however
+        they were committed."""
+        return content_digest(self._generation(feature))
+
+    def torch_dataset(
+        self,
+        features: Sequence[str],
+        ids: Sequence[str] | None = None,
+        *,
+        with_spans: bool = False,
+    ) -> "StoreDataset":
+        """A map-style torch Dataset; an item is {"id": str, feature: Tensor [T, *row_shape], ...}.
+
+        ids: which videos, in which order; None: all that have every feature, sorted by id.
+        with_spans: adds "spans": {feature: Tensor [T, 2] float64 seconds}.
+        """
+        from vlpipe.stores.torch_dataset import StoreDataset
+
+        return StoreDataset(self, features, ids, with_spans=with_spans)
+
+    def verify(
+        self, *, deep: bool = True, progress: Callable[[int, int], None] | None = None
+    ) -> "VerifyReport":
+        """What is wrong with the bytes of this version, if anything; never raises for damage.
+
+        deep: compare every video with its checksum; otherwise only sizes and small files.
+        progress: called with the numbers of parts checked and of all parts.
+        """
+        from vlpipe.stores.verification import verify_store
+
+        return verify_store(self._storage, self._state, is_deep=deep, progress=progress)
+
+    # writing
+
+    def writer(
+        self,
+        definitions: Sequence[FeatureDefinition],
+        *,
+        batch: str | None = None,
+        run: str | None = None,
+        mode: Mode = "keep",
+        activate: bool | None = None,
+        restore: bool = False,
+    ) -> FeatureWriter:
+        """A `with` block that commits what was added and failed in it, all at once.
+
+        batch: 16 hex digits that name the batch in part folders and the ledger.
+        mode: "keep" leaves a video that is there as it is, "replace" supersedes it.
+        activate: make these generations the ones that `store[feature]` reads; None: only where
+            the feature has no active generation.
+        restore: let videos come back that were deleted.
+        """
+
+        def commit_batch(resolve: Callable[[State], list[Op]], batch: str) -> State:
+            return self._commit(resolve, batch=batch, run=run)
+
+        self._check_writable()
+        self._newest = self._load_newest()
+        return FeatureWriter(
+            self._storage,
+            commit_batch,
+            definitions,
+            self._newest.version,
+            batch=batch,
+            mode=mode,
+            activate=activate,
+            restore=restore,
+        )
+
+    def activate(self, feature: str, generation: str, *, allow_missing: bool = False) -> int:
+        """Makes a generation the one that `store[feature]` reads; the new version comes back.
+
+        Raises UsageError naming videos that the old generation has and the new one neither has
+        nor failed at, unless `allow_missing`.
+        """
+
+        def resolve(state: State) -> list[Op]:
+            new = _find_generation(self, state, f"{feature}@{generation}")
+            old = state.generations.get((feature, state.active.get(feature, "")))
+            if old is new:
+                return []
+            if old is not None and not allow_missing:
+                _check_complete(state, old, new)
+            return [{"op": "activate", "feature": feature, "generation": generation}]
+
+        return self._commit_now(resolve)
+
+    def delete(
+        self,
+        video_ids: Iterable[str],
+        features: Sequence[str] | None = None,
+        *,
+        reason: str | None = None,
+        purge: bool = False,
+    ) -> int:
+        """Removes videos from some or all features; the new version comes back.
+
+        They stay away, also for writers that are at work now, until `restore` or a writer with
+        `restore=True`. purge: the bytes are to go as well, as soon as space is reclaimed.
+        """
+        return self._mark("delete", video_ids, features, reason=reason, purge=purge)
+
+    def restore(self, video_ids: Iterable[str], features: Sequence[str] | None = None) -> int:
+        """Lifts the marks of `delete`, so that the videos can be extracted again; their old rows
+        do not come back. The new version comes back."""
+        return self._mark("restore", video_ids, features)
+
+    def drop(self, feature: str, generation: str) -> int:
+        """Removes a generation with all its videos; the new version comes back."""
+
+        def resolve(state: State) -> list[Op]:
+            _find_generation(self, state, f"{feature}@{generation}")
+            return [{"op": "drop", "feature": feature, "generation": generation}]
+
+        return self._commit_now(resolve)
+
+    def tag(self, name: str, note: str | None = None) -> None:
+        """Names this version for ever: `open(url, name)` finds it, and `gc` keeps it."""
+        write_tag(self._storage, name, self._state, note)
+
+    def pin(self, run: str, hours: float = 24.0) -> None:
+        """Keeps this version from `gc` for some hours. A long run renews its pin."""
+        write_pin(self._storage, run, self.version, hours)
+
+    def checkpoint(self) -> int:
+        """Writes the newest state as tables, for quick opening and for other tools; its version
+        comes back. Commits do this by themselves now and then."""
+        self._check_writable()
+        self._newest = self._load_newest()
+        self._write_checkpoint()
+        return self._newest.version
+
+    def gc(self, grace_s: float = GRACE_S, *, dry_run: bool = True) -> "GarbageReport":
+        """What can be removed, or with `dry_run=False` was: parts of no commit and of no retained
+        version, leftovers of killed writers, outdated checkpoints; all older than `grace_s`.
+
+        Retained are the versions of the last seven days, tags and pins. With a `grace_s` under a
+        day no writer may be at work.
+        """
+        from vlpipe.stores.garbage import collect_garbage
+
+        self._check_writable()
+        return collect_garbage(self._storage, grace_s=grace_s, is_dry_run=dry_run)
+
+    # below
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def _load_newest(self) -> State:
+        state = self._newest
+        entries = Ledger(self._storage).entries(state.version, state.entry_id, None)
+        return state.advanced(entries)
+
+    def _adopt(self, state: State) -> None:
+        self._newest = state
+        if not self._is_pinned and state is not self._state:
+            self._state = state
+            self._readers = {}
+
+    def _check_writable(self) -> None:
+        if self._is_pinned:
+            raise UsageError(
+                f"this handle of {self.url} was opened at version {self.version} and only reads",
+                hint="open the store without a version",
+            )
+
+    def _commit_now(self, resolve: Callable[[State], list[Op]]) -> int:
+        self._check_writable()
+        self._newest = self._load_newest()
+        return self._commit(resolve).version
+
+    def _commit(
+        self,
+        resolve: Callable[[State], list[Op]],
+        *,
+        batch: str | None = None,
+        run: str | None = None,
+    ) -> State:
+        state = commit(self._storage, self._newest, resolve, batch=batch, run=run)
+        self._newest = state
+        if state.is_checkpoint_due:
+            try:
+                self._write_checkpoint()
+            except VlpipeError as error:
+                # The commit stands; the next one tries again.
+                logger.warning("no checkpoint was written: %s", error)
+        self._adopt(self._newest)
+        return state
+
+    def _write_checkpoint(self) -> None:
+        from vlpipe.stores.checkpoint import write_checkpoint
+
+        state = self._newest
+        if state.version > state.checkpoint_version and write_checkpoint(self._storage, state):
+            # From its tables on, so that the memory of a long-lived writer does not grow.
+            self._newest = load_state(self._storage, state.version)
+
+    def _mark(
+        self,
+        op: str,
+        video_ids: Iterable[str],
+        features: Sequence[str] | None,
+        **facts: Any,  # noqa: ANN401 - JSON
+    ) -> int:
+        ids = [check_video_id(video_id) for video_id in dict.fromkeys(video_ids)]
+
+        def resolve(state: State) -> list[Op]:
+            known = {feature for feature, _ in state.generations}
+            for feature in features or ():
+                if feature not in known:
+                    raise self._feature_missing(feature)
+            names = None if features is None else list(features)
+            return [{"op": op, "videos": ids, "features": names, **facts}] if ids else []
+
+        return self._commit_now(resolve)
+
+    def _generation(self, name: str) -> GenerationState:
+        return _find_generation(self, self._state, name)
+
+    def _feature_missing(self, name: str) -> FeatureMissing:
+        known = sorted(self._state.active)
+        known += [
+            f"{feature}@{generation}"
+            for feature, generation in sorted(self._state.generations)
+            if self._state.active.get(feature) != generation
+        ]
+        listing = ", ".join(known) if known else "none"
+        return FeatureMissing(
+            f"{self.url} has no feature {name!r}; it has: {listing}",
+            hint="vlpipe store ls shows features and generations",
+        )
+
+    def _explain_missing(self, part: Part) -> VlpipeError:
+        newest = load_state(self._storage)
+        live = {row.part.id for g in newest.generations.values() for _, row in g.rows()}
+        if part.id not in live:
+            return SnapshotGone(
+                f"the files of version {self.version} of {self.url} were collected; the newest "
+                f"version is {newest.version}",
+                hint="refresh, or tag or pin versions that must stay",
+            )
+        return StoreDamaged(f"{self.url}/{part.folder} is missing", hint="vlpipe store verify")
+
+
+def _find_generation(store: FeatureStore, state: State, name: str) -> GenerationState:
+    feature, separator, generation = name.partition("@")
+    key = (feature, generation if separator else state.active.get(feature, ""))
+    found = state.generations.get(key)
+    if found is None:
+        raise store._feature_missing(name)
+    return found
+
+
+def _check_complete(state: State, old: GenerationState, new: GenerationState) -> None:
+    ids = old.video_ids()
+    missing = [
+        video_id
+        for video_id, row in zip(ids, new.find_many(ids), strict=True)
+        if row is None and state.failures.get((*new.key, video_id)) is None
+    ]
+    if missing:
+        raise UsageError(
+            f"{'@'.join(new.key)} lacks {len(missing)} of {len(ids)} videos, among them "
+            f"{', '.join(missing[:3])}",
+            hint="extract them first, or allow_missing=True",
+        )
+
+
+def _reopen(url: str, version: int, durability: str, is_pinned: bool) -> FeatureStore:
+    store = FeatureStore.open(url, version, durability=durability)
+    store._is_pinned = is_pinned
+    return store

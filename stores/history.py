@@ -1,0 +1,91 @@
+"""From the files of a store to its state at one version."""
+
+import logging
+from dataclasses import dataclass
+
+from vlpipe.stores.errors import StoreDamaged, UsageError
+from vlpipe.stores.layout import CHECKPOINTS
+from vlpipe.stores.ledger import Ledger, Op
+from vlpipe.stores.state import State
+from vlpipe.stores.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+
+def load_state(storage: Storage, version: int | None = None) -> State:
+    """The state at `version`, or the newest: a checkpoint and the entries after it.
+
+    Raises StoreDamaged for a damaged entry or a gap, UsageError for a version that was never
+    written.
+    """
+    if version is not None and version < 0:
+        raise UsageError(f"version {version} of {storage.url} cannot be: versions count from 0")
+    base = _nearest_checkpoint(storage, version)
+    entries = Ledger(storage).entries(base.version, base.entry_id, version)
+    state = base.advanced(entries)
+    if version is not None and state.version < version:
+        raise UsageError(f"{storage.url} has no version {version}; the newest is {state.version}")
+    return state
+
+
+def _nearest_checkpoint(storage: Storage, version: int | None) -> State:
+    """The newest sound checkpoint that is not after `version`, or the empty state.
+
+    A damaged one is skipped with a warning, because the ledger says the same.
+    """
+    if version != 0 and storage.names(CHECKPOINTS):
+        # Late, because tables need pyarrow and a young store has no checkpoint.
+        from vlpipe.stores.checkpoint import checkpoint_versions, read_checkpoint
+
+        for candidate in checkpoint_versions(storage):
+            if version is not None and candidate > version:
+                continue
+            try:
+                state = read_checkpoint(storage, candidate)
+            except StoreDamaged as error:
+                logger.warning("a checkpoint is skipped: %s", error)
+                continue
+            if state is not None:
+                return state
+    return State()
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One commit, for people to read. `operations` has a line for each thing it did."""
+
+    version: int
+    time: str
+    host: str
+    run: str | None
+    operations: tuple[str, ...]
+
+
+def read_log(storage: Storage, until: int) -> list[LogEntry]:
+    """All entries that exist, up to and with version `until`, oldest first."""
+    ledger = Ledger(storage)
+    result = []
+    for version in ledger.versions():
+        entry = ledger.read(version) if version <= until else None
+        if entry is not None:
+            writer = entry.writer
+            operations = tuple(_summary(op) for op in entry.ops)
+            result.append(
+                LogEntry(version, entry.time, writer["host"], writer.get("run"), operations)
+            )
+    return result
+
+
+def _summary(op: Op) -> str:
+    kind, videos = op["op"], op.get("videos")
+    words = [kind]
+    if "feature" in op:
+        words.append(f"{op['feature']}@{op['generation']}")
+    if kind in ("add", "fail") and isinstance(videos, dict):
+        words.append(f"{len(videos['id'])} videos")
+    elif isinstance(videos, list):
+        words.append(f"{len(videos)} videos")
+        words.append("of " + ", ".join(op["features"]) if op["features"] else "of all features")
+    if op.get("reason"):
+        words.append(f"({op['reason']})")
+    return " ".join(words)

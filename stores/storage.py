@@ -1,0 +1,143 @@
+"""What the store asks of the place that it lies in, and which address means which place.
+
+Names are relative to the store and use `/`. An implementation must give read-after-write
+consistency for new names and an atomic `create`; nothing else in the store needs a lock.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vlpipe.stores.errors import UsageError
+
+Bytes = bytes | npt.NDArray[Any]
+
+
+class ReplyLost(Exception):
+    """The storage cannot say whether an object was created: a time-out, a cut connection."""
+
+
+class RangeReader(Protocol):
+    """One object, open for reading; dropping the last reference closes it."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read_into(self, offset: int, target: npt.NDArray[np.uint8]) -> int:
+        """How many bytes were read into `target`: fewer than asked only at the end."""
+        ...
+
+
+class ObjectStream(Protocol):
+    """A new object that grows at its end; its first bytes are settled last."""
+
+    def write(self, data: Bytes) -> None: ...
+
+    def close(self, head: bytes) -> None:
+        """Puts `head` over the reserved first bytes and closes the object."""
+        ...
+
+    def abandon(self) -> None:
+        """Closes without finishing; never raises."""
+        ...
+
+
+class Storage(Protocol):
+    """A place for objects under names. Failed writes raise `StoreUnwritable` with the name."""
+
+    @property
+    def url(self) -> str:
+        """The address that `open_storage` turns into this place again."""
+        ...
+
+    @property
+    def local_folder(self) -> str | None:
+        """Absolute path of the store if it is a folder of this machine."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The whole object; FileNotFoundError when there is none."""
+        ...
+
+    def map(self, name: str) -> npt.NDArray[np.uint8]:
+        """The whole object as a read-only array, without copying where that is possible."""
+        ...
+
+    def open(self, name: str) -> RangeReader: ...
+
+    def size(self, name: str) -> int | None: ...
+
+    def modified(self, name: str) -> float | None:
+        """When the object was written, in seconds by the clock of the storage; None if absent."""
+        ...
+
+    def now(self) -> float:
+        """The clock of the storage, comparable with `modified`."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names directly below a folder; empty when there is no such folder."""
+        ...
+
+    def prepare(self) -> None:
+        """Makes the place of the store itself; existing is fine."""
+        ...
+
+    def write(self, name: str, data: Bytes) -> None:
+        """Writes a new object under a name that nobody else uses; durable only after `sync`."""
+        ...
+
+    def stream(self, name: str, reserve_bytes: int) -> ObjectStream:
+        """A new object that begins with `reserve_bytes` zeros, under a name nobody else uses."""
+        ...
+
+    def sync(self, names: Sequence[str]) -> None:
+        """Returns when these objects and the folders above them survive a loss of power."""
+        ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Whether `data` is now the object of that name; False if another has it.
+
+        Atomic and durable, never overwrites. An object with the very same bytes counts as ours,
+        because every caller's bytes are either unique to it or the same for all.
+        """
+        ...
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Writes or overwrites, atomically. For hints only."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Removes an object, or a folder with all that is in it; absent is fine."""
+        ...
+
+
+def open_storage(url: str | Path, *, durability: str = "power") -> Storage:
+    """The place that an address names: a path, `file://PATH` or `memory://NAME`.
+
+    durability: "power" (what is committed survives a loss of power) or "process" (it survives
+        the death of the process only; faster).
+    """
+    if durability not in ("power", "process"):
+        raise ValueError(f"durability {durability!r} is unknown, expected 'power' or 'process'")
+    scheme, separator, rest = str(url).partition("://")
+    if not separator or isinstance(url, Path):
+        path = Path(url)
+    elif scheme == "file":
+        path = Path(rest)
+    elif scheme == "memory":
+        from vlpipe.stores.memory_storage import MemoryStorage
+
+        return MemoryStorage.named(rest)
+    else:
+        raise UsageError(
+            f"store address {str(url)!r} has the scheme {scheme!r}; known are a plain path, "
+            "file:// and memory://",
+            hint="give a folder of this machine, or one that is mounted on it",
+        )
+    from vlpipe.stores.local_storage import LocalStorage
+
+    return LocalStorage(path.expanduser().absolute(), is_power_safe=durability == "power")
