@@ -334,7 +334,7 @@ def _read_torch(path: Path) -> State:
 
 
 def _refused_name(error: pickle.UnpicklingError) -> str:
-    found = re.search(r"(?:GLOBAL|Unsupported global)[: ]+([\w.]+)", str(error))
+    found = re.search(r"(?:GLOBAL|global:? GLOBAL) ([a-z_][\w.]*)", str(error))
     return f": it asks for {found[1]}" if found else ""
 
 

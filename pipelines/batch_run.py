@@ -83,6 +83,7 @@ class _Aborted(Exception):
 class BatchRun:
     """The work on one batch; `run` is called once.
 
+    num_decoders: videos decoded at a time, at most the pool's workers.
     on_video is called in the calling thread whenever a video is done, with its failures.
     stop: once set, no further video is begun; those in flight are finished and committed.
     """
@@ -94,6 +95,7 @@ class BatchRun:
         definitions: Mapping[str, Sequence[FeatureDefinition]],
         pool: "DecodePool",
         *,
+        num_decoders: int,
         on_video: VideoDone,
         stop: threading.Event,
         restores_deleted: bool = False,
@@ -102,6 +104,7 @@ class BatchRun:
         self._extractors = extractors
         self._definitions = definitions
         self._pool = pool
+        self._num_decoders = num_decoders
         self._on_video = on_video
         self._stop = stop
         self._abort = threading.Event()
@@ -125,7 +128,7 @@ class BatchRun:
             self._tasks.put(task)
         threads = [
             threading.Thread(target=self._decode_videos, name=f"decode-{n}", daemon=True)
-            for n in range(min(self._pool.workers, len(self._batch.tasks)))
+            for n in range(min(self._num_decoders, len(self._batch.tasks)))
         ]
         wanted = {name for task in self._batch.tasks for name in task.extractors}
         definitions = [d for name in self._extractors if name in wanted

@@ -17,7 +17,7 @@ from vlpipe.pipelines.job import ExtractionJob
 from vlpipe.pipelines.planning import Plan, make_plan
 from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary, Failure, summarise
 from vlpipe.stores import FeatureDefinition, FeatureStore
-from vlpipe.stores.errors import StoreDamaged, StoreNotFound
+from vlpipe.stores.errors import StoreDamaged, StoreNotFound, UsageError
 
 if TYPE_CHECKING:
     from vlpipe.extractors import Extractor, ExtractorSpec
@@ -69,9 +69,10 @@ class ExtractionWorker:
         self._restores_deleted = job.restore_deleted
         self._stack = ExitStack()
         self.store = self._stack.enter_context(FeatureStore.open_or_create(job.store))
+        self._num_decoders = job.decode_workers or max(1, available_cores() - 1)
         self._pool = self._stack.enter_context(
             DecodePool(
-                workers=job.decode_workers or max(1, available_cores() - 1),
+                workers=self._num_decoders,
                 tolerance=job.damaged_media,
             )
         )
@@ -96,6 +97,7 @@ class ExtractionWorker:
             {name: self._extractors[name] for name in names},
             self._definitions,
             self._pool,
+            num_decoders=self._num_decoders,
             on_video=(observer or Silent()).on_video,
             stop=stop or threading.Event(),
             restores_deleted=self._restores_deleted,
@@ -209,16 +211,10 @@ def _activate_complete(plan: Plan, store: FeatureStore) -> dict[str, str]:
             continue
         if active.generation == definition.generation:
             continue
-        ids = list(store[definition.name])
-        found = store.status(definition, ids)
-        lacking = [i for i in ids if found[i].standing == "absent"]
-        if lacking:
-            waiting[definition.name] = (
-                f"generation {definition.generation} lacks {len(lacking)} of the {len(ids)} videos "
-                f"of {active.generation}, which readers go on to get"
-            )
-        else:
+        try:
             store.activate(definition.name, definition.generation)
+        except UsageError as error:
+            waiting[definition.name] = error.message
     return waiting
 
 

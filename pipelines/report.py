@@ -57,7 +57,7 @@ def write_report(
         version=__version__,
         machine=machine,
         store={"url": store.url, "version": store.version},
-        summaries=[_summary(s) for s in summaries],
+        summaries=[_summary(s, store) for s in summaries],
         features=[
             {
                 "name": name,
@@ -80,7 +80,12 @@ def write_report(
     return path
 
 
-def _summary(summary: ExtractionSummary) -> dict[str, Any]:
+def _summary(summary: ExtractionSummary, store: FeatureStore) -> dict[str, Any]:
+    quarantine = {row["video_id"]: row for row in store.failed().to_pylist()}
+    failed = {f.id: {"id": f.id, "kind": f.kind, "message": f.message} for f in summary.failed}
+    for video_id in summary.failed_before:
+        row = quarantine[video_id]
+        failed[video_id] = {"id": video_id, "kind": row["kind"], "message": row["message"]}
     rows = sum(f["rows"] for f in summary.features.values())
     busiest = max(summary.stage_s.values(), default=0.0) or 1.0
     return summary.model_dump(mode="json") | {
@@ -97,7 +102,7 @@ def _summary(summary: ExtractionSummary) -> dict[str, Any]:
             }
             for stage in STAGES
         ],
-        "num_failed": len({failure.id for failure in summary.failed}),
+        "failed": list(failed.values()),
     }
 
 

@@ -9,6 +9,9 @@ import json
 import logging
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from vlpipe.stores.checkpoint_tables import (
     PartNumbers,
     decode_arrow,
@@ -181,7 +184,7 @@ class _CheckedFiles:
     def read(self, name: str) -> bytes:
         return self.map(name).tobytes()
 
-    def map(self, name: str) -> Any:  # noqa: ANN401 - an array of bytes
+    def map(self, name: str) -> npt.NDArray[np.uint8]:
         path = f"{self._folder}/{name}"
         expected = self._expected[name]
         try:

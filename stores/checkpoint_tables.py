@@ -16,30 +16,28 @@ from vlpipe.stores.manifest import MANIFEST_SCHEMA, PARTS_SCHEMA, video_keys
 from vlpipe.stores.part import Part
 from vlpipe.stores.state import Deletion, DeletionKey, Failure, FailureKey, State
 
-FAILURES_SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("feature", pa.string()),
-        ("generation", pa.string()),
-        ("kind", pa.string()),
-        ("message", pa.string()),
-        ("attempt", pa.int16()),
-        ("retry", pa.bool_()),
-        ("version", pa.int64()),
-        ("time", pa.timestamp("s", "UTC")),
-    ]
-)
+_FAILURES_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("video_id", pa.string()),
+    ("feature", pa.string()),
+    ("generation", pa.string()),
+    ("kind", pa.string()),
+    ("message", pa.string()),
+    ("attempt", pa.int16()),
+    ("retry", pa.bool_()),
+    ("version", pa.int64()),
+    ("time", pa.timestamp("s", "UTC")),
+]
+FAILURES_SCHEMA = pa.schema(_FAILURES_FIELDS)
 
-DELETIONS_SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("feature", pa.string()),  # null: all features
-        ("reason", pa.string()),
-        ("purge", pa.bool_()),
-        ("version", pa.int64()),
-        ("time", pa.timestamp("s", "UTC")),
-    ]
-)
+_DELETIONS_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("video_id", pa.string()),
+    ("feature", pa.string()),  # null: all features
+    ("reason", pa.string()),
+    ("purge", pa.bool_()),
+    ("version", pa.int64()),
+    ("time", pa.timestamp("s", "UTC")),
+]
+DELETIONS_SCHEMA = pa.schema(_DELETIONS_FIELDS)
 
 
 class PartNumbers:
@@ -187,7 +185,7 @@ def encode_arrow(table: pa.Table) -> bytes:
 
 def decode_arrow(data: npt.NDArray[np.uint8]) -> pa.Table:
     """The table over the very memory of `data`."""
-    return pa.ipc.open_file(pa.py_buffer(data)).read_all()
+    return pa.ipc.open_file(pa.py_buffer(data.data)).read_all()
 
 
 def _is_live(generation: GenerationState) -> npt.NDArray[np.bool_]:

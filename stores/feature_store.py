@@ -1,50 +1,34 @@
 """The feature store: what users call. The work is done by the modules beside this one."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from vlpipe.stores.batch_parts import GRACE_S
 from vlpipe.stores.change import Mode
 from vlpipe.stores.commit import commit
 from vlpipe.stores.creation import check_store, create_store
-from vlpipe.stores.digest import content_digest
-from vlpipe.stores.errors import (
-    FeatureMissing,
-    SnapshotGone,
-    StoreDamaged,
-    StoreNotFound,
-    StoreUnwritable,
-    UsageError,
-    VlpipeError,
-)
+from vlpipe.stores.errors import StoreNotFound, UsageError, VlpipeError
 from vlpipe.stores.features import FeatureDefinition
-from vlpipe.stores.generation import GenerationState
-from vlpipe.stores.history import LogEntry, load_state, read_log
-from vlpipe.stores.information import FeatureInfo, feature_info
+from vlpipe.stores.history import load_state
 from vlpipe.stores.layout import check_video_id
 from vlpipe.stores.ledger import Ledger, Op
-from vlpipe.stores.part import Part
-from vlpipe.stores.part_reader import PartReader
-from vlpipe.stores.reader import FeatureReader
+from vlpipe.stores.lookup import check_complete, feature_missing, find_generation
 from vlpipe.stores.references import read_tag, write_pin, write_tag
+from vlpipe.stores.snapshot import Snapshot
 from vlpipe.stores.state import State
-from vlpipe.stores.status import VideoStatus, video_statuses
 from vlpipe.stores.storage import Storage, open_storage
-from vlpipe.stores.writer import GRACE_S, FeatureWriter
+from vlpipe.stores.writer import FeatureWriter
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from vlpipe.stores.garbage import GarbageReport
-    from vlpipe.stores.torch_dataset import StoreDataset
-    from vlpipe.stores.verification import VerifyReport
 
 logger = logging.getLogger(__name__)
 
 
-class FeatureStore:
+class FeatureStore(Snapshot):
     """A handle on a store at one version. It sees that version until `refresh`, or until it
     commits something itself; what others commit meanwhile changes nothing for it.
 
@@ -52,13 +36,10 @@ class FeatureStore:
     """
 
     def __init__(self, storage: Storage, state: State, *, durability: str, is_pinned: bool) -> None:
-        self._storage = storage
-        self._state = state
+        super().__init__(storage, state)
         self._newest = state  # the newest state seen, where commits begin
         self._durability = durability
         self._is_pinned = is_pinned
-        self._parts = PartReader(storage, self._explain_missing)
-        self._readers: dict[tuple[str, str], FeatureReader] = {}
 
     # opening
 
@@ -96,25 +77,11 @@ class FeatureStore:
         except UsageError:
             return cls.open(url, durability=durability)  # another process was faster
 
-    @property
-    def url(self) -> str:
-        """The address: an absolute path, or `memory://NAME`."""
-        return self._storage.url
-
-    @property
-    def version(self) -> int:
-        """Number of the newest ledger entry that this handle sees."""
-        return self._state.version
-
     def refresh(self) -> int:
         """Moves on to the newest version and returns it. A handle opened at a version stays."""
         if not self._is_pinned:
             self._adopt(self._load_newest())
         return self.version
-
-    def close(self) -> None:
-        """Closes all files. Reading again opens them again."""
-        self._parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -129,106 +96,6 @@ class FeatureStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.url, self.version, self._durability, self._is_pinned)
-
-    def __repr__(self) -> str:
-        return f"<FeatureStore {self.url}, version {self.version}>"
-
-    # reading
-
-    @property
-    def features(self) -> Mapping[str, FeatureInfo]:
-        """The active generation of each feature, by name."""
-        return {
-            name: feature_info(self._state, self._state.generations[name, generation])
-            for name, generation in sorted(self._state.active.items())
-        }
-
-    def generations(self, name: str) -> list[FeatureInfo]:
-        """All generations of a feature that were not dropped, the active one first."""
-        found = [
-            feature_info(self._state, generation)
-            for (feature, _), generation in sorted(self._state.generations.items())
-            if feature == name
-        ]
-        if not found:
-            raise self._feature_missing(name)
-        return sorted(found, key=lambda info: not info.is_active)
-
-    def __getitem__(self, name: str) -> FeatureReader:
-        """The reader of `feature` (its active generation) or of `feature@generation`."""
-        generation = self._generation(name)
-        reader = self._readers.get(generation.key)
-        if reader is None:
-            reader = FeatureReader(self.url, self._state, generation, self._parts)
-            self._readers[generation.key] = reader
-        return reader
-
-    def __contains__(self, name: object) -> bool:
-        try:
-            return isinstance(name, str) and self._generation(name) is not None
-        except FeatureMissing:
-            return False
-
-    def videos(self) -> "pa.Table":
-        """One row per live video, feature and generation, sorted by feature, generation, video.
-
-        Columns: video_id, feature, generation, is_active, rows, seconds (it took to make them),
-        source (digest of the media file), source_size, source_mtime_ns, note, version (entry
-        that added it), part.
-        """
-        from vlpipe.stores.tables import videos_table
-
-        return videos_table(self._state)
-
-    def failed(self) -> "pa.Table":
-        """The quarantine: video_id, feature, generation, kind, message, attempt, retry, version,
-        time."""
-        from vlpipe.stores.tables import failures_table
-
-        return failures_table(self._state)
-
-    def status(
-        self, definition: FeatureDefinition, video_ids: Iterable[str]
-    ) -> dict[str, VideoStatus]:
-        """For each video whether this very generation of it is stored, failed, deleted or absent."""
-        return video_statuses(self._state, definition, video_ids)
-
-    def log(self) -> list[LogEntry]:
-        """All commits up to this version, oldest first."""
-        return read_log(self._storage, self.version)
-
-    def digest(self, feature: str) -> str:
-        """SHA-256 (hex) of what a feature holds: equal for equal rows, spans and ids, however
-        they were committed."""
-        return content_digest(self._generation(feature))
-
-    def torch_dataset(
-        self,
-        features: Sequence[str],
-        ids: Sequence[str] | None = None,
-        *,
-        with_spans: bool = False,
-    ) -> "StoreDataset":
-        """A map-style torch Dataset; an item is {"id": str, feature: Tensor [T, *row_shape], ...}.
-
-        ids: which videos, in which order; None: all that have every feature, sorted by id.
-        with_spans: adds "spans": {feature: Tensor [T, 2] float64 seconds}.
-        """
-        from vlpipe.stores.torch_dataset import StoreDataset
-
-        return StoreDataset(self, features, ids, with_spans=with_spans)
-
-    def verify(
-        self, *, deep: bool = True, progress: Callable[[int, int], None] | None = None
-    ) -> "VerifyReport":
-        """What is wrong with the bytes of this version, if anything; never raises for damage.
-
-        deep: compare every video with its checksum; otherwise only sizes and small files.
-        progress: called with the numbers of parts checked and of all parts.
-        """
-        from vlpipe.stores.verification import verify_store
-
-        return verify_store(self._storage, self._state, is_deep=deep, progress=progress)
 
     # writing
 
@@ -275,12 +142,12 @@ class FeatureStore:
         """
 
         def resolve(state: State) -> list[Op]:
-            new = _find_generation(self, state, f"{feature}@{generation}")
+            new = find_generation(self.url, state, f"{feature}@{generation}")
             old = state.generations.get((feature, state.active.get(feature, "")))
             if old is new:
                 return []
             if old is not None and not allow_missing:
-                _check_complete(state, old, new)
+                check_complete(state, old, new)
             return [{"op": "activate", "feature": feature, "generation": generation}]
 
         return self._commit_now(resolve)
@@ -309,7 +176,7 @@ class FeatureStore:
         """Removes a generation with all its videos; the new version comes back."""
 
         def resolve(state: State) -> list[Op]:
-            _find_generation(self, state, f"{feature}@{generation}")
+            find_generation(self.url, state, f"{feature}@{generation}")
             return [{"op": "drop", "feature": feature, "generation": generation}]
 
         return self._commit_now(resolve)
@@ -343,10 +210,6 @@ class FeatureStore:
         return collect_garbage(self._storage, grace_s=grace_s, is_dry_run=dry_run)
 
     # below
-
-    @property
-    def state(self) -> State:
-        return self._state
 
     def _load_newest(self) -> State:
         state = self._newest
@@ -410,62 +273,11 @@ class FeatureStore:
             known = {feature for feature, _ in state.generations}
             for feature in features or ():
                 if feature not in known:
-                    raise self._feature_missing(feature)
+                    raise feature_missing(self.url, state, feature)
             names = None if features is None else list(features)
             return [{"op": op, "videos": ids, "features": names, **facts}] if ids else []
 
         return self._commit_now(resolve)
-
-    def _generation(self, name: str) -> GenerationState:
-        return _find_generation(self, self._state, name)
-
-    def _feature_missing(self, name: str) -> FeatureMissing:
-        known = sorted(self._state.active)
-        known += [
-            f"{feature}@{generation}"
-            for feature, generation in sorted(self._state.generations)
-            if self._state.active.get(feature) != generation
-        ]
-        listing = ", ".join(known) if known else "none"
-        return FeatureMissing(
-            f"{self.url} has no feature {name!r}; it has: {listing}",
-            hint="vlpipe store ls shows features and generations",
-        )
-
-    def _explain_missing(self, part: Part) -> VlpipeError:
-        newest = load_state(self._storage)
-        live = {row.part.id for g in newest.generations.values() for _, row in g.rows()}
-        if part.id not in live:
-            return SnapshotGone(
-                f"the files of version {self.version} of {self.url} were collected; the newest "
-                f"version is {newest.version}",
-                hint="refresh, or tag or pin versions that must stay",
-            )
-        return StoreDamaged(f"{self.url}/{part.folder} is missing", hint="vlpipe store verify")
-
-
-def _find_generation(store: FeatureStore, state: State, name: str) -> GenerationState:
-    feature, separator, generation = name.partition("@")
-    key = (feature, generation if separator else state.active.get(feature, ""))
-    found = state.generations.get(key)
-    if found is None:
-        raise store._feature_missing(name)
-    return found
-
-
-def _check_complete(state: State, old: GenerationState, new: GenerationState) -> None:
-    ids = old.video_ids()
-    missing = [
-        video_id
-        for video_id, row in zip(ids, new.find_many(ids), strict=True)
-        if row is None and state.failures.get((*new.key, video_id)) is None
-    ]
-    if missing:
-        raise UsageError(
-            f"{'@'.join(new.key)} lacks {len(missing)} of {len(ids)} videos, among them "
-            f"{', '.join(missing[:3])}",
-            hint="extract them first, or allow_missing=True",
-        )
 
 
 def _reopen(url: str, version: int, durability: str, is_pinned: bool) -> FeatureStore:

@@ -19,45 +19,43 @@ from vlpipe.stores.generation import Location, VideoRow
 from vlpipe.stores.layout import format_utc
 from vlpipe.stores.part import Part
 
-MANIFEST_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.uint64(), nullable=False),
-        pa.field("video_id", pa.string(), nullable=False),
-        pa.field("part", pa.int32(), nullable=False),
-        pa.field("row_start", pa.int64(), nullable=False),
-        pa.field("row_size", pa.int32(), nullable=False),
-        pa.field("crc32c", pa.uint32(), nullable=False),
-        pa.field("spans_crc32c", pa.uint32(), nullable=False),
-        pa.field("source", pa.binary(16)),
-        pa.field("seconds", pa.float32()),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_mtime_ns", pa.int64()),
-        pa.field("note", pa.string()),
-        pa.field("version", pa.int64(), nullable=False),
-    ]
-)
+_MANIFEST_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("key", pa.uint64(), nullable=False),
+    pa.field("video_id", pa.string(), nullable=False),
+    pa.field("part", pa.int32(), nullable=False),
+    pa.field("row_start", pa.int64(), nullable=False),
+    pa.field("row_size", pa.int32(), nullable=False),
+    pa.field("crc32c", pa.uint32(), nullable=False),
+    pa.field("spans_crc32c", pa.uint32(), nullable=False),
+    pa.field("source", pa.binary(16)),
+    pa.field("seconds", pa.float32()),
+    pa.field("source_size", pa.int64()),
+    pa.field("source_mtime_ns", pa.int64()),
+    pa.field("note", pa.string()),
+    pa.field("version", pa.int64(), nullable=False),
+]
+MANIFEST_SCHEMA = pa.schema(_MANIFEST_FIELDS)
 
-PARTS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("feature", pa.string()),
-        ("generation", pa.string()),
-        ("rows", pa.int64()),
-        ("videos", pa.int32()),
-        ("live_videos", pa.int32()),
-        ("live_rows", pa.int64()),
-        ("rows_bytes", pa.int64()),
-        ("spans_bytes", pa.int64()),
-        ("dtype", pa.string()),
-        ("row_shape", pa.list_(pa.int32())),
-        ("chunk_rows", pa.int32()),
-        ("codec", pa.string()),
-        ("base", pa.int32()),
-        ("form", pa.string()),
-        ("version", pa.int64()),
-        ("created", pa.timestamp("s", "UTC")),
-    ]
-)
+_PARTS_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("id", pa.string()),
+    ("feature", pa.string()),
+    ("generation", pa.string()),
+    ("rows", pa.int64()),
+    ("videos", pa.int32()),
+    ("live_videos", pa.int32()),
+    ("live_rows", pa.int64()),
+    ("rows_bytes", pa.int64()),
+    ("spans_bytes", pa.int64()),
+    ("dtype", pa.string()),
+    ("row_shape", pa.list_(pa.int32())),
+    ("chunk_rows", pa.int32()),
+    ("codec", pa.string()),
+    ("base", pa.int32()),
+    ("form", pa.string()),
+    ("version", pa.int64()),
+    ("created", pa.timestamp("s", "UTC")),
+]
+PARTS_SCHEMA = pa.schema(_PARTS_FIELDS)
 
 _LOCATION_COLUMNS = ("part", "row_start", "row_size", "crc32c", "spans_crc32c")
 
@@ -108,8 +106,8 @@ class Manifest:
         self.parts = parts
         self._keys: npt.NDArray[np.uint64] = _numbers(table, "key")
         # Indexing a memoryview gives a Python int at once, an array a NumPy scalar.
-        self._key_view = memoryview(self._keys)
-        self._views = tuple(memoryview(_numbers(table, name)) for name in _LOCATION_COLUMNS)
+        self._key_view = self._keys.data
+        self._views = tuple(_numbers(table, name).data for name in _LOCATION_COLUMNS)
         _, offsets, texts = _only_chunk(table, "video_id").buffers()
         self._id_offsets = memoryview(offsets or b"").cast("i")
         self._id_texts = memoryview(texts or b"")
@@ -145,8 +143,8 @@ class Manifest:
         found = np.searchsorted(self._keys, keys)
         found[found == len(self)] = 0
         candidates = np.flatnonzero(self._keys[found] == keys)
-        ids = pa.array([video_ids[i] for i in candidates], pa.string())
-        stored = self.table.column("video_id").take(pa.array(found[candidates]))
+        ids = pa.array([video_ids[i] for i in candidates.tolist()], pa.string())
+        stored = self.table.column("video_id").take(found[candidates])
         is_same = np.asarray(pc.equal(stored, ids), dtype=bool)
         result = np.full(len(video_ids), -1, np.int64)
         result[candidates[is_same]] = found[candidates[is_same]]
@@ -166,7 +164,7 @@ class Manifest:
         positions = self.positions(video_ids)
         result: list[VideoRow | None] = [None] * len(video_ids)
         hits = np.flatnonzero(positions >= 0)
-        rows = self._rows_of(self.table.take(pa.array(positions[hits])))
+        rows = self._rows_of(self.table.take(positions[hits]))
         for number, row in zip(hits.tolist(), rows, strict=True):
             result[number] = row
         return result
@@ -176,8 +174,8 @@ class Manifest:
 
     def video_ids(self) -> list[str]:
         """Ids in the order of the table."""
-        ids: list[str] = self.table.column("video_id").to_pylist()
-        return ids
+        ids: Any = self.table.column("video_id").to_pylist()
+        return list(ids)
 
     def _rows_of(self, table: pa.Table) -> list[VideoRow]:
         columns: dict[str, list[Any]] = {

@@ -103,12 +103,13 @@ class FeatureReader:
         lazy = LazyRows(self, video_id)
         row_bytes = max(lazy.nbytes // max(lazy.shape[0], 1), 1)
         chunk_rows = min(max(_DASK_CHUNK_BYTES // row_bytes, 1), max(lazy.shape[0], 1))
-        return dask.array.from_array(
+        array: dask.array.Array = dask.array.from_array(  # type: ignore[no-untyped-call]
             lazy,
             chunks=(chunk_rows, *lazy.shape[1:]),
             name=f"{self.name}-{lazy.token}",
             meta=np.empty((0,) * lazy.ndim, lazy.dtype),
         )
+        return array
 
     def __contains__(self, video_id: object) -> bool:
         return isinstance(video_id, str) and self._generation.locate(video_id) is not None

@@ -207,14 +207,12 @@ def _fold_add(state: State, op: Op, entry: Entry) -> None:
 def _fold_fail(state: State, op: Op, entry: Entry) -> None:
     videos = op["videos"]
     names = ("id", "feature", "generation", "kind", "message", "attempt", "retry")
-    for video_id, feature, generation, *failure in zip(
-        *(videos[name] for name in names), strict=True
-    ):
+    columns = (videos[name] for name in names)
+    for video_id, feature, generation, kind, message, attempt, retry in zip(*columns, strict=True):
         found = state.generations.get((feature, generation))
-        if found is not None and found.find(video_id) is None:
-            state.failures.set(
-                (feature, generation, video_id), Failure(*failure, entry.version, entry.time)
-            )
+        if found is not None and found.locate(video_id) is None:
+            failure = Failure(kind, message, attempt, retry, entry.version, entry.time)
+            state.failures.set((feature, generation, video_id), failure)
 
 
 def _fold_delete(state: State, op: Op, entry: Entry) -> None:

@@ -6,22 +6,21 @@ from vlpipe.stores.checkpoint_tables import failure_table
 from vlpipe.stores.generation import GenerationState
 from vlpipe.stores.state import State
 
-VIDEOS_SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("feature", pa.string()),
-        ("generation", pa.string()),
-        ("is_active", pa.bool_()),
-        ("rows", pa.int64()),
-        ("seconds", pa.float32()),
-        ("source", pa.string()),
-        ("source_size", pa.int64()),
-        ("source_mtime_ns", pa.int64()),
-        ("note", pa.string()),
-        ("version", pa.int64()),
-        ("part", pa.string()),
-    ]
-)
+_VIDEOS_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("video_id", pa.string()),
+    ("feature", pa.string()),
+    ("generation", pa.string()),
+    ("is_active", pa.bool_()),
+    ("rows", pa.int64()),
+    ("seconds", pa.float32()),
+    ("source", pa.string()),
+    ("source_size", pa.int64()),
+    ("source_mtime_ns", pa.int64()),
+    ("note", pa.string()),
+    ("version", pa.int64()),
+    ("part", pa.string()),
+]
+VIDEOS_SCHEMA = pa.schema(_VIDEOS_FIELDS)
 
 
 def videos_table(state: State) -> pa.Table:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from vlpipe.stores.feature_store import FeatureStore
+from vlpipe.stores.snapshot import Snapshot
 
 
 class StoreDataset(Dataset[dict[str, Any]]):
@@ -19,7 +19,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: Snapshot,
         features: Sequence[str],
         ids: Sequence[str] | None = None,
         *,
@@ -45,8 +45,8 @@ class StoreDataset(Dataset[dict[str, Any]]):
     @property
     def ids(self) -> list[str]:
         """The ids in the order of the items."""
-        ids: list[str] = self._ids.to_pylist()
-        return ids
+        ids: Any = self._ids.to_pylist()
+        return list(ids)
 
     def __len__(self) -> int:
         return len(self._ids)

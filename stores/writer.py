@@ -1,46 +1,38 @@
 """Writing: parts are streamed while videos are added, and one entry commits them all."""
 
 import contextlib
-import logging
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from vlpipe.stores import zarr_metadata
+from vlpipe.stores.batch_parts import BatchParts
 from vlpipe.stores.change import (
-    VIDEO_COLUMNS,
     Change,
     Mode,
     PendingFailure,
-    PendingPart,
     Resolution,
 )
-from vlpipe.stores.errors import StoreUnwritable, VlpipeError
+from vlpipe.stores.errors import StoreUnwritable
 from vlpipe.stores.features import FeatureDefinition, Features
-from vlpipe.stores.layout import DATA, NODE_FILE, check_batch_id, check_video_id, generation_folder
-from vlpipe.stores.layout import new_batch_id
+from vlpipe.stores.layout import check_batch_id, check_video_id, new_batch_id
 from vlpipe.stores.ledger import Op
-from vlpipe.stores.part import PartWriter
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
 from vlpipe.stores.stored_rows import stored_rows
 
-logger = logging.getLogger(__name__)
-
-PART_MAX_VIDEOS = 4096  # more would make a ledger entry slow to read
-PART_MAX_BYTES = 256 * 2**20
-GRACE_S = 24 * 3600.0  # collection leaves parts alone that are younger
 _MAX_MESSAGE = 500
 _SOURCE_DIGEST = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?")
 
-_STORED_DTYPES = frozenset(
-    "float16 float32 float64 uint8 uint16 uint32 uint64 int8 int16 int32 int64".split()
+_STORED_DTYPES = (
+    *(f"float{bits}" for bits in (16, 32, 64)),
+    *(f"uint{bits}" for bits in (8, 16, 32, 64)),
+    *(f"int{bits}" for bits in (8, 16, 32, 64)),
 )
 
 # commits what the callable leaves to do; gives the state with it
@@ -101,8 +93,7 @@ class FeatureWriter:
             activate=activate,
             restore=restore,
         )
-        self._open: dict[str, _OpenPart] = {}
-        self._folders: list[str] = []  # of all parts, finished or not
+        self._parts = BatchParts(storage, self.batch)
         self._added: dict[str, set[str]] = {name: set() for name in self._definitions}
         self._failures: dict[tuple[str, str], PendingFailure] = {}
         self._is_broken = False
@@ -161,13 +152,9 @@ class FeatureWriter:
         )
         with self._unusable_after_an_error():
             for name, (rows, spans) in stored.items():
-                part = self._open_part(name)
-                part.writer.append(video_id, rows, spans)
-                part.facts.append(facts)
+                self._parts.append(self._definitions[name], video_id, rows, spans, facts)
                 self._added[name].add(video_id)
                 self._failures.pop((name, video_id), None)
-                if part.is_full:
-                    self._finish_part(name)
 
     def fail(
         self,
@@ -219,8 +206,7 @@ class FeatureWriter:
             raise StoreUnwritable(
                 f"{self._storage.url}: nothing was committed, because a write failed before"
             )
-        for name in list(self._open):
-            self._finish_part(name)
+        self._change.parts = self._parts.finish()
         self._change.failures = list(self._failures.values())
         last = Resolution()
 
@@ -230,7 +216,7 @@ class FeatureWriter:
             unused = {part.id for part in last.unused}
             for pending in self._change.parts:
                 if pending.part.id not in unused:
-                    self._check_part(pending)
+                    self._parts.check(pending.part)
             # From here on an entry may name our parts, whatever error follows.
             self._may_be_committed = bool(last.ops)
             return last.ops
@@ -246,56 +232,7 @@ class FeatureWriter:
             seconds=time.monotonic() - self._started,
         )
         for part in last.unused:
-            self._remove_folder(part.folder)
-
-    def _check_part(self, pending: PendingPart) -> None:
-        pending.part.check_files(self._storage)
-        written = self._storage.modified(f"{pending.part.folder}/{NODE_FILE}")
-        age_s = math.inf if written is None else self._storage.now() - written
-        if age_s > GRACE_S / 2:
-            # It could be collected as a leftover in the moment in which it is committed.
-            raise StoreUnwritable(
-                f"{self._storage.url}/{pending.part.folder} is {age_s / 3600:.0f} hours old",
-                hint="commit smaller batches",
-            )
-
-    def _open_part(self, name: str) -> "_OpenPart":
-        part = self._open.get(name)
-        if part is None:
-            definition = self._definitions[name]
-            self._make_nodes(definition)
-            writer = PartWriter(self._storage, definition, self.batch)
-            self._folders.append(writer.folder)
-            part = self._open[name] = _OpenPart(writer, [])
-        return part
-
-    def _make_nodes(self, definition: FeatureDefinition) -> None:
-        """The Zarr groups above a part. All writers make them alike, so it matters not who."""
-        folder = generation_folder(definition.name, definition.generation)
-        for name, node in (
-            (f"{DATA}/{definition.name}/{NODE_FILE}", zarr_metadata.group()),
-            (f"{folder}/{NODE_FILE}", zarr_metadata.generation_group(definition)),
-        ):
-            if self._storage.size(name) is None:
-                self._storage.create(name, zarr_metadata.encode(node))
-
-    def _finish_part(self, name: str) -> None:
-        part = self._open.pop(name)
-        try:
-            finished = part.writer.close()
-        except BaseException:
-            part.writer.abandon()
-            raise
-        columns = [
-            part.writer.video_ids,
-            part.writer.row_starts,
-            part.writer.row_sizes,
-            part.writer.crc32cs,
-            part.writer.spans_crc32cs,
-            *(list(column) for column in zip(*part.facts, strict=True)),
-        ]
-        videos = dict(zip(VIDEO_COLUMNS, columns, strict=True))
-        self._change.parts.append(PendingPart(self._definitions[name], finished, videos))
+            self._parts.remove(part.folder)
 
     def _definition(self, name: str) -> FeatureDefinition:
         definition = self._definitions.get(name)
@@ -312,7 +249,7 @@ class FeatureWriter:
             raise StoreUnwritable(f"{self._storage.url}: a write of this batch failed before")
 
     @contextlib.contextmanager
-    def _unusable_after_an_error(self) -> Any:  # noqa: ANN401
+    def _unusable_after_an_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
@@ -320,36 +257,14 @@ class FeatureWriter:
             raise
 
     def _abandon(self) -> None:
-        for part in self._open.values():
-            part.writer.abandon()
-        self._open.clear()
-        if not self._may_be_committed:
-            for folder in self._folders:
-                self._remove_folder(folder)
-
-    def _remove_folder(self, folder: str) -> None:
-        try:
-            self._storage.remove(folder)
-        except VlpipeError as error:
-            logger.info("a leftover stays until it is collected: %s", error)
-
-
-@dataclass
-class _OpenPart:
-    writer: PartWriter
-    facts: list[tuple[Any, ...]]
-
-    @property
-    def is_full(self) -> bool:
-        writer = self.writer
-        return len(writer.video_ids) >= PART_MAX_VIDEOS or writer.num_bytes >= PART_MAX_BYTES
+        self._parts.abandon(is_removed=not self._may_be_committed)
 
 
 def _check_definition(definition: FeatureDefinition) -> None:
     if definition.dtype not in _STORED_DTYPES:
         raise ValueError(
             f"feature {definition.name!r} has dtype {definition.dtype!r}, expected one of "
-            f"{', '.join(sorted(_STORED_DTYPES))}"
+            f"{', '.join(_STORED_DTYPES)}"
         )
     if any(length < 1 for length in definition.row_shape):
         raise ValueError(

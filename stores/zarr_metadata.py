@@ -11,10 +11,10 @@ from vlpipe.stores.row_file import RowFileShape
 
 Json = dict[str, Any]
 
-_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-_BYTES_OF_ONE = {"name": "bytes"}  # the order of bytes means nothing for a single one
-_CRC32C = {"name": "crc32c"}
-_KEYS = {"name": "default", "configuration": {"separator": "."}}
+_BYTES: Json = {"name": "bytes", "configuration": {"endian": "little"}}
+_BYTES_OF_ONE: Json = {"name": "bytes"}  # the order of bytes means nothing for a single one
+_CRC32C: Json = {"name": "crc32c"}
+_KEYS: Json = {"name": "default", "configuration": {"separator": "."}}
 
 # the small arrays of a part, one value a video
 SMALL_ARRAYS: dict[str, str] = {
@@ -94,11 +94,12 @@ def _row_array(
 
 
 def _small_array(data_type: str, length: int, attributes: Json) -> Json:
+    codecs: list[Json]
+    fill_value: object
     if data_type == "string":
-        first, fill_value = {"name": "vlen-utf8"}, ""
+        codecs, fill_value = [{"name": "vlen-utf8"}, _CRC32C], ""
     else:
-        first, fill_value = _BYTES, 0
-    codecs = [first, _CRC32C]
+        codecs, fill_value = [_BYTES, _CRC32C], 0
     return _array([length], data_type, [length], fill_value, codecs, ("video",), attributes)
 
 

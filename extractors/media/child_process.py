@@ -40,10 +40,8 @@ class ChildProcess:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._to_child, self.from_child = (
-            self._process.stdin.fileno(),
-            self._process.stdout.fileno(),
-        )
+        self._to_child = self._process.stdin.fileno()
+        self.from_child = self._process.stdout.fileno()
         with suppress(OSError):
             fcntl(self.from_child, F_SETPIPE_SZ, _PIPE_BYTES)
         self.num_jobs = 0

@@ -70,7 +70,7 @@ def decode_file(job: DecodeJob, emit: Emit, should_stop: Callable[[], bool]) -> 
             hint="leave the file out, or ask for audio features only",
         )
     if probed.faults and job.is_strict:
-        raise damaged(probed.path, DecodeFault("; ".join(probed.faults), 0), probed)
+        raise damaged(probed.path, DecodeFault("; ".join(probed.faults)), probed)
     counts.warnings += probed.faults
     try:
         with ExitStack() as stack:

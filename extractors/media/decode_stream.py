@@ -6,8 +6,9 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vlpipe.extractors.errors import MediaError
+from vlpipe.extractors.errors import MEDIA_ERROR_KINDS, MediaError
 from vlpipe.extractors.media import wire
 from vlpipe.extractors.media.blocks import AudioBlock, DecodeSummary, FrameBlock
 from vlpipe.extractors.media.child_process import ChildProcess
@@ -143,8 +144,11 @@ class DecodeStream:
             raise self._broken("message of another job")
         if header["kind"] == "error":
             self._finish()
+            kind, hint = header.get("error"), header.get("hint")
             raise MediaError(
-                str(header.get("error")), str(header.get("message")), hint=header.get("hint")
+                kind if kind in MEDIA_ERROR_KINDS else "crashed",
+                str(header.get("message")),
+                hint=hint if isinstance(hint, str) else None,
             )
         return header, num_bytes
 
@@ -196,11 +200,11 @@ class DecodeStream:
         self._next[index] += count
         return FrameBlock(index, frames, spans, first)
 
-    def _fill(self, num_bytes: int, *arrays: np.ndarray[Any, Any]) -> None:
+    def _fill(self, num_bytes: int, *arrays: NDArray[Any]) -> None:
         if num_bytes != sum(array.nbytes for array in arrays):
             raise ValueError(f"{num_bytes} bytes of payload")
         for array in arrays:
-            wire.receive_into(self._child.from_child, memoryview(array).cast("B"), self._clock)
+            wire.receive_into(self._child.from_child, array.data.cast("B"), self._clock)
 
     def _crashed(self) -> MediaError:
         self._child.wait_end()

@@ -11,7 +11,6 @@ from vlpipe.extractors.media.file_kind import format_refused, is_known_media, no
 from vlpipe.extractors.media.limits import DecodeLimits, too_large
 
 if TYPE_CHECKING:
-    import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from vlpipe.extractors.media.limits import DecodeLimits
 
 if TYPE_CHECKING:
-    import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet as _Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
+
+    Packet = _Packet[Stream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,13 @@ class PacketTable:
 
     @property
     def average_fps(self) -> float:
-        seconds = (
-            float((self.end - int(self.starts[0])) * self.time_base) if len(self.starts) else 0.0
-        )
+        if not self.num_packets:
+            return 0.0
+        seconds = float((self.end - int(self.starts[0])) * self.time_base)
         return self.num_packets / seconds if seconds > 0 else 0.0
+
+
+_MPEG4_PICTURE = b"\x00\x00\x01\xb6"
 
 
 class _TableBuilder:
@@ -73,21 +78,36 @@ class _TableBuilder:
         self.first_key: int | None = None
         self.num_discarded = 0
         self.is_exact = True
+        self.num_packed = 0
 
-    def add(self, packet: "av.Packet", offset: int) -> None:
+    def add(self, packet: "Packet", offset: int) -> None:
         start = packet.pts if packet.pts is not None else packet.dts
         if packet.pts is None:
             self.is_exact = False
         if packet.is_discard:
             self.num_discarded += 1
             return
-        if start is None or _shows_nothing(self.codec, packet):
+        if start is None or not self._shows_picture(packet):
             return
         if packet.is_keyframe and self.first_key is None:
             self.first_key = len(self.starts)
         self.starts.append(start - offset)
         self.ends.append(start - offset + (packet.duration or 0))
         self.is_key.append(packet.is_keyframe)
+
+    def _shows_picture(self, packet: "Packet") -> bool:
+        if self.codec == "vp8":
+            # Bit 4 of the first byte is show_frame: alternate reference frames are not displayed.
+            return bool((memoryview(packet)[0] >> 4) & 1)
+        if self.codec != "mpeg4":
+            return True
+        # Xvid packs two pictures into one packet and puts a place holder of at most 7 bytes where
+        # the second one belongs; elsewhere such a packet means that nothing new is shown.
+        if packet.size <= 7:
+            self.num_packed -= 1
+            return self.num_packed >= 0
+        self.num_packed = max(0, self.num_packed) + bytes(packet).count(_MPEG4_PICTURE) - 1
+        return True
 
     def build(self, fault: str | None) -> PacketTable:
         starts = np.frombuffer(self.starts, np.int64) if self.starts else np.zeros(0, np.int64)
@@ -116,14 +136,6 @@ class _TableBuilder:
         return int(np.sum(before | (starts < starts[self.first_key])))
 
 
-def _shows_nothing(codec: str, packet: "av.Packet") -> bool:
-    if codec == "vp8":
-        # Bit 4 of the first byte is show_frame: alternate reference frames are not displayed.
-        return packet.size > 0 and not (bytes(memoryview(packet)[:1])[0] >> 4) & 1
-    # A picture of at most 7 bytes is an "uncoded" one: Xvid's place holder for packed B-frames.
-    return codec == "mpeg4" and packet.size <= 7
-
-
 @dataclass(slots=True)
 class PacketSpan:
     """First start and last end of a stream's packets, in ticks from the start of the file."""
@@ -132,7 +144,7 @@ class PacketSpan:
     start: int | None = None
     end: int = 0
 
-    def add(self, packet: "av.Packet", offset: int) -> None:
+    def add(self, packet: "Packet", offset: int) -> None:
         if packet.pts is None or packet.is_discard:
             return
         if self.start is None:
@@ -169,6 +181,9 @@ def read_packets(
         for packet in container.demux(streams):
             if packet.size == 0:
                 continue
+            if packet.is_corrupt and fault is None and container.format.name != "mpegts":
+                # Recordings of broadcasts begin with such packets and are whole nevertheless.
+                fault = f"packet {num_packets} is cut off or damaged"
             offset = offsets[packet.stream.index]
             if video is not None and builder is not None and packet.stream.index == video.index:
                 builder.add(packet, offset)

@@ -91,19 +91,22 @@ class DecodePool:
         self._free.acquire()
         try:
             with self._lock:
-                if self._is_closed:
-                    raise RuntimeError("DecodePool is closed")
-                while self._idle:
-                    child = self._idle.pop()
-                    if child.is_alive():
-                        return child
-                    self._drop(child)
-                child = ChildProcess(self.limits.memory_bytes)
-                self._all.add(child)
-                return child
+                return self._idle_or_new_child()
         except BaseException:
             self._free.release()
             raise
+
+    def _idle_or_new_child(self) -> ChildProcess:
+        if self._is_closed:
+            raise RuntimeError("DecodePool is closed")
+        while self._idle:
+            child = self._idle.pop()
+            if child.is_alive():
+                return child
+            self._drop(child)
+        child = ChildProcess(self.limits.memory_bytes)
+        self._all.add(child)
+        return child
 
     def _give_back(self, child: ChildProcess) -> None:
         with self._lock:
@@ -144,8 +147,12 @@ def _close_all(children: set[ChildProcess]) -> None:
 
 @contextmanager
 def decode(
-    path: str | os.PathLike[str], requests: Sequence[MediaRequest], **settings: Any
+    path: str | os.PathLike[str],
+    requests: Sequence[MediaRequest],
+    limits: DecodeLimits | None = None,
+    tolerance: Tolerance = "strict",
+    decoder: DecoderChoice = "auto",
 ) -> Iterator[DecodeStream]:
-    """The stream of one file, from a child of its own; `settings` are those of DecodePool."""
-    with DecodePool(**settings) as pool, pool.open(path, requests) as stream:
+    """The stream of one file, from a child of its own; for many files use a DecodePool."""
+    with DecodePool(1, limits, tolerance, decoder) as pool, pool.open(path, requests) as stream:
         yield stream

@@ -33,6 +33,8 @@ class ProbedFile:
 
     table: None for a file without pictures, or whose pictures cannot be decoded at all.
     faults: what is wrong with the file as far as can be told without decoding it.
+    num_expected: pictures that must come out of decoding: those of the packet table, or what the
+        headers of a file promise that turns out to be cut off.
     """
 
     path: Path
@@ -40,10 +42,7 @@ class ProbedFile:
     info: MediaInfo
     table: PacketTable | None
     faults: tuple[str, ...]
-
-    @property
-    def num_expected(self) -> int:
-        return 0 if self.table is None else self.table.num_expected
+    num_expected: int
 
 
 @contextmanager
@@ -77,10 +76,14 @@ def probe_file(
         table, span = read_packets(container, video, audio, limits, str(path))
         container_name = container.format.name
         faults = _faults_of(path, head, container_name, table)
+        num_expected = _num_expected(container, video, table, is_cut=bool(faults))
+        if faults and table is not None:
+            held = f"it holds {table.num_packets} of {num_expected} pictures"
+            faults = (*faults[:-1], f"{faults[-1]}; {held}")
         video_info = decoder_name = None
         if video is not None and table is not None:
             video_info, decoder_name = _probe_pictures(
-                path, head, limits, table, decoder if tolerance == "strict" else "pyav"
+                path, head, limits, table, faults, decoder if tolerance == "strict" else "pyav"
             )
         audio_info = None if audio is None or span is None else _describe_sound(audio, span)
         info = MediaInfo(
@@ -96,11 +99,16 @@ def probe_file(
     if table is not None and video_info is not None:
         pixels = video_info.width * video_info.height
         limits.check_whole(str(path), table.num_packets, pixels, info.duration_s)
-    return ProbedFile(path, head, info, table, faults)
+    return ProbedFile(path, head, info, table, faults, num_expected)
 
 
 def _probe_pictures(
-    path: Path, head: bytes, limits: DecodeLimits, table: PacketTable, choice: DecoderChoice
+    path: Path,
+    head: bytes,
+    limits: DecodeLimits,
+    table: PacketTable,
+    faults: tuple[str, ...],
+    choice: DecoderChoice,
 ) -> tuple[VideoStream, DecoderName]:
     with opened(path, head, limits) as (container, stream, _):
         assert stream is not None
@@ -110,7 +118,7 @@ def _probe_pictures(
             raise MediaError(
                 "damaged",
                 f"{path}: none of {table.num_packets} pictures can be decoded"
-                + (f" ({reader.faults[0]})" if reader.faults else ""),
+                + "".join(f"; {fault}" for fault in (*faults, *reader.faults)[:2]),
                 hint="fetch the file again",
             )
         is_exact = read_with_decord.is_exact_for(
@@ -124,6 +132,23 @@ def _probe_pictures(
             )
         name: DecoderName = "decord" if is_exact and choice != "pyav" else "pyav"
         return _describe_pictures(stream, frame, table), name
+
+
+def _num_expected(
+    container: "InputContainer",
+    video: "AvVideoStream | None",
+    table: PacketTable | None,
+    *,
+    is_cut: bool,
+) -> int:
+    if video is None or table is None:
+        return 0
+    if not is_cut:
+        return table.num_expected
+    promised = video.frames
+    if not promised and container.duration and video.average_rate:
+        promised = round(container.duration / 1e6 * float(video.average_rate))
+    return max(promised, table.num_expected)
 
 
 def _describe_pictures(
@@ -183,9 +208,11 @@ def _sha256(path: Path) -> str:
 
 def damaged(path: Path, fault: DecodeFault, probed: ProbedFile) -> MediaError:
     """The error for a file whose decoding failed part of the way, with found and expected."""
-    found = f"{fault.num_decoded} of {probed.num_expected} pictures decoded before the fault"
+    found = ""
+    if fault.num_decoded is not None:
+        found = f"; {fault.num_decoded} of {probed.num_expected} pictures were decoded before that"
     return MediaError(
         "damaged",
-        f"{path}: {fault.reason}; {found}",
+        f"{path}: {fault.reason}{found}",
         hint='fetch the file again, or use tolerance="lenient" to take what can be decoded',
     )

@@ -74,7 +74,7 @@ class AudioReader:
 
     def _fail(self, reason: str) -> None:
         if self._strict:
-            raise DecodeFault(f"sound: {reason}", self.num_samples)
+            raise DecodeFault(f"sound: {reason}, after {self.num_samples} samples")
         if f"sound: {reason}" not in self.faults:
             self.faults.append(f"sound: {reason}")
 
@@ -84,14 +84,14 @@ def _to_mono(frame: "av.AudioFrame") -> NDArray[np.float32]:
     raw = frame.to_ndarray()
     if frame.format.is_packed:
         raw = raw.reshape(-1, frame.layout.nb_channels).T
-    samples: NDArray[np.floating] = raw.astype(np.float64)
+    samples: NDArray[np.float64] = raw.astype(np.float64)
     if raw.dtype == np.uint8:
         samples = (samples - 128) / 128
     elif raw.dtype.kind == "i":
         samples /= 2.0 ** (8 * raw.dtype.itemsize - 1)
     # Lossy codecs overshoot full scale, and floating-point files may hold anything.
     samples = np.clip(np.nan_to_num(samples, nan=0.0), -1.0, _MAX_SAMPLE)
-    return samples.mean(axis=0).astype(np.float32)
+    return np.asarray(samples.mean(axis=0), np.float32)
 
 
 class MonoResampler:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from vlpipe.extractors.media.source_frame import DecodeFault, SourceFrame
 
 if TYPE_CHECKING:
     import av
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.filter import Graph
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 
@@ -52,7 +54,7 @@ class RgbConverter:
             self._graph, self._input = self._build(*described), described
         self._graph.vpush(frame)
         converted = self._graph.vpull()
-        return self._orientation.apply(converted.to_ndarray())
+        return self._orientation.apply(np.asarray(converted.to_ndarray(), np.uint8))
 
     def _build(
         self, width: int, height: int, pixel_format: str, colorspace: int, color_range: int
@@ -81,7 +83,7 @@ class RgbConverter:
 
 def orientation_of(frame: "av.VideoFrame") -> Orientation:
     """How a decoded frame is to be turned, from its display matrix."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return Orientation() if matrix is None else orientation_of_matrix(bytes(matrix))
 
 
@@ -90,9 +92,7 @@ def is_turned(frame: "av.VideoFrame") -> bool:
     return orientation_of(frame) != Orientation()
 
 
-def prepare_decoder(
-    stream: "VideoStream | av.audio.AudioStream", *, strict: bool, threads: int
-) -> None:
+def prepare_decoder(stream: "VideoStream | AudioStream", *, strict: bool, threads: int) -> None:
     """Sets the decoder of a freshly opened stream up; before its first packet."""
     context = stream.codec_context
     context.thread_count = threads
@@ -138,7 +138,7 @@ class PyavReader:
             self._fail(f"reading stops: {error.strerror}")
             yield from self._decode(None)
 
-    def _decode(self, packet: "av.Packet | None") -> "Iterator[av.VideoFrame]":
+    def _decode(self, packet: "Packet[VideoStream] | None") -> "Iterator[av.VideoFrame]":
         import av
 
         try:

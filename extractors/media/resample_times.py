@@ -63,7 +63,7 @@ def _round_all_to_slots(
     if largest >= 1 << 61:
         return np.array([round_to_slot(int(t), time_base, rate) for t in ticks], np.int64)
     doubled = 2 * np.abs(ticks) * product.numerator + product.denominator
-    return np.sign(ticks) * (doubled // (2 * product.denominator))
+    return np.asarray(np.sign(ticks) * (doubled // (2 * product.denominator)), np.int64)
 
 
 def number_of_slots(first: int, end: int, time_base: Fraction, rate: Fraction) -> int:

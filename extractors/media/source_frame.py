@@ -23,9 +23,12 @@ class SourceFrame:
 
 
 class DecodeFault(Exception):
-    """A decoder reported an error, or gave fewer pictures than promised."""
+    """A decoder reported an error, or gave fewer pictures than promised.
 
-    def __init__(self, reason: str, num_decoded: int) -> None:
+    num_decoded: pictures that were decoded before it; None when it is not about pictures.
+    """
+
+    def __init__(self, reason: str, num_decoded: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.num_decoded = num_decoded

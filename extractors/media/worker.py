@@ -9,6 +9,7 @@ import queue
 import re
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ class _Outbox:
         self._fd = fd
         self.job = -1
 
-    def send(self, kind: str, *payload: wire.Buffer, **fields: Any) -> None:
+    def send_error(self, error: MediaError) -> None:
+        self.send("error", error=error.kind, message=error.message, hint=error.hint)
+
+    def send(self, kind: str, *payload: wire.Buffer, **fields: object) -> None:
         wire.send(self._fd, {"kind": kind, "job": self.job, **fields}, payload)
 
     def send_block(self, block: FrameBlock | AudioBlock) -> None:
@@ -111,10 +115,26 @@ def serve(jobs_fd: int, messages_fd: int) -> None:
         except Stopped:
             outbox.send("stopped")
         except MediaError as error:
-            outbox.send("error", error=error.kind, message=error.message, hint=error.hint)
+            outbox.send_error(error)
         except MemoryError:
-            error = too_large(f"{job['path']}: needs more memory than allowed", "memory_bytes")
-            outbox.send("error", error=error.kind, message=error.message, hint=error.hint)
+            outbox.send_error(
+                too_large(f"{job['path']}: needs more memory than allowed", "memory_bytes")
+            )
+        except wire.WireClosed:
+            return
+        except Exception as error:
+            # The border of one file: whatever a damaged one provokes costs no other.
+            outbox.send_error(_unforeseen(job["path"], error))
+
+
+def _unforeseen(path: str, error: Exception) -> MediaError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return MediaError(
+        "crashed",
+        f"{path}: decoding failed in a way that was not foreseen: {type(error).__name__}: {error} "
+        f"({Path(where.filename).name}:{where.lineno})",
+        hint="the file is probably damaged; fetch it again or leave it out",
+    )
 
 
 def _run(job: dict[str, Any], inbox: _Inbox, outbox: _Outbox, log: DecoderLog) -> None:
@@ -164,8 +184,8 @@ def _cpu_s() -> float:
 
 def _reset_usage() -> float:
     """Processor seconds so far; also starts a new measurement of peak memory where Linux can."""
-    with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
-        file.write(b"5")
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_bytes(b"5")
     return _cpu_s()
 
 

@@ -102,19 +102,29 @@ def info(
 @app.command("verify", epilog="Example:  vlpipe store verify vlpipe-store")
 def verify(url: Url, as_json: AsJson = False) -> None:
     """Check every checksum, size and ledger entry; exit code 4 if something is damaged."""
+    import dataclasses
+
     with _open(url) as store:
         report = store.verify()
     if as_json:
-        print_json({"store": url} | report.to_json())
+        print_json({"store": url, "is_sound": report.is_sound} | dataclasses.asdict(report))
     else:
         print_facts(
-            (key.replace("_", " "), value)
-            for key, value in report.to_json().items()
-            if isinstance(value, int | float | str)
+            [
+                ("store", f"{url} (version {report.version})"),
+                ("ledger entries", report.num_entries),
+                ("checkpoints", report.num_checkpoints),
+                ("parts", report.num_parts),
+                ("videos, once per feature", report.num_videos),
+                ("bytes compared", readable_bytes(report.num_bytes)),
+                ("orphan parts (harmless)", len(report.orphan_parts)),
+                ("problems", len(report.problems)),
+                ("seconds", report.seconds),
+            ]
         )
-        for problem in list(report.problems)[:_MOST_NAMED]:
-            remark(f"damaged: {problem}")
-    raise typer.Exit(StoreDamaged.exit_code if report.problems else 0)
+        for problem in report.problems[:_MOST_NAMED]:
+            remark(f"damaged: {problem.area}: {problem.message}")
+    raise typer.Exit(0 if report.is_sound else StoreDamaged.exit_code)
 
 
 @app.command("failed", epilog="Example:  vlpipe store failed vlpipe-store")

@@ -20,7 +20,7 @@ class Verb:
 VERBS = {
     "jump": Verb("jumps", "jumping", "hops"),
     "spin": Verb("spins", "spinning", "turns around"),
-    "shake": Verb("shakes", "shaking", "wobbles"),
+    "bow": Verb("bows", "bowing", "bends"),
     "grow": Verb("grows", "growing", "swells"),
     "vanish": Verb("vanishes", "vanishing", "disappears"),
     "duck": Verb("ducks", "ducking", "crouches"),

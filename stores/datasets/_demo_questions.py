@@ -24,7 +24,7 @@ _ID_PREFIXES = {
     "frameqa": "FRAMEQA",
 }
 # Share of the repeating GIFs about which something is asked that does not happen in them.
-_ZERO_SHARE = 0.25
+_ZERO_SHARE = 0.1
 _OBJECT, _NUMBER, _COLOR, _LOCATION = range(len(FRAME_KINDS))
 
 Fields = dict[str, str]
@@ -101,8 +101,8 @@ def _ask_action(clip: GifClip, rng: random.Random) -> Iterator[Fields]:
 def _ask_transition(clip: GifClip, rng: random.Random) -> Iterator[Fields]:
     if clip.kind != "sequence":
         return
-    name = look(clip.scene.figures[0])
     acts = sorted(clip.scene.acts, key=lambda act: act.start_s)
+    name = look(clip.scene.figures[acts[0].figure])
     for before, after in itertools.pairwise(acts):
         # What else the figure does is always among the choices: telling which actions occur in the
         # clip is not enough to be right.

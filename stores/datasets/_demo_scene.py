@@ -129,9 +129,7 @@ Motion = Callable[[float, Scene], Pose]
 MOTIONS: dict[str, Motion] = {
     "jump": lambda u, _: Pose(dy=-0.36 * _swing(u)),
     "spin": lambda u, _: Pose(angle_deg=360 * u),
-    "shake": lambda u, _: Pose(
-        dx=0.1 * math.sin(2 * math.pi * u), angle_deg=28 * math.sin(2 * math.pi * u)
-    ),
+    "bow": lambda u, _: Pose(dx=0.1 * _swing(u), angle_deg=65 * _swing(u)),
     "grow": lambda u, _: Pose(stretch_x=1 + 0.6 * _swing(u), stretch_y=1 + 0.6 * _swing(u)),
     "vanish": lambda u, _: Pose(is_visible=not 0.08 < u < 0.92),
     "duck": lambda u, _: Pose(stretch_x=1 + 0.4 * _swing(u), stretch_y=1 - 0.55 * _swing(u)),

@@ -122,7 +122,7 @@ def _gif_clip(rng: random.Random, name: str, kind: str, split: str, count: int) 
         if kind == "repeat":
             acts = _repetitions(rng, len(figures), count, num_frames, frame_s)
         elif kind == "sequence":
-            acts = _sequence(rng, num_frames, frame_s)
+            acts = _sequence(rng, len(figures), num_frames, frame_s)
         if all(_shows(act, delays_cs) for act in acts):
             break
     place = rng.choice(tuple(PLACES))
@@ -146,7 +146,7 @@ def _repetitions(
     rng: random.Random, num_figures: int, count: int, num_frames: int, frame_s: float
 ) -> list[Act]:
     """One figure repeats an action; another one may repeat another action at the same time."""
-    num_acting = 2 if num_figures > 1 and rng.random() < 0.5 else 1
+    num_acting = 2 if num_figures > 1 and rng.random() < 0.2 else 1
     figures = rng.sample(range(num_figures), num_acting)
     actions = rng.sample(ACTIONS, num_acting)
     counts = [count, rng.choice(COUNTS)][:num_acting]
@@ -160,9 +160,10 @@ def _repetitions(
     return acts
 
 
-def _sequence(rng: random.Random, num_frames: int, frame_s: float) -> list[Act]:
-    """The first figure does two or three things, one after the other."""
+def _sequence(rng: random.Random, num_figures: int, num_frames: int, frame_s: float) -> list[Act]:
+    """One figure does two or three things, one after the other."""
     num_acts = 3 if num_frames >= 34 and rng.random() < 0.5 else 2
+    figure = rng.randrange(num_figures)
     share = num_frames / num_acts  # frames for each, its rest included
     acts = []
     for place, action in enumerate(rng.sample(ACTIONS, num_acts)):
@@ -170,7 +171,7 @@ def _sequence(rng: random.Random, num_frames: int, frame_s: float) -> list[Act]:
         period = share / times * rng.uniform(0.75, 0.9)
         active = period * rng.uniform(0.6, 0.75)
         start = place * share + rng.uniform(0.5, share - times * period)
-        acts.append(Act(0, action, times, start * frame_s, period * frame_s, active * frame_s))
+        acts.append(Act(figure, action, times, start * frame_s, period * frame_s, active * frame_s))
     return acts
 
 

@@ -137,7 +137,7 @@ class DemoDataset(TgifDataset):
 def make_demo(
     root: Path | str,
     *,
-    clips: int = 120,
+    clips: int = 200,
     videos: int = 24,
     stories: int = 12,
     seed: int = 0,

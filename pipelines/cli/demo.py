@@ -1,0 +1,39 @@
+"""`vlpipe demo`: the whole way on a made-up dataset, ending in a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlpipe.pipelines.cli.output import AsJson, print_json
+
+EXAMPLE = "Example:  vlpipe demo --out vlpipe-demo"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("vlpipe-demo"),
+    clips: Annotated[int | None, typer.Option(help="GIFs in the dataset.", min=8)] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other clips.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a small dataset, extract its features, read them back and write report.html."""
+    import threading
+
+    from vlpipe.pipelines.cli.interruption import stop_on_interrupt
+    from vlpipe.pipelines.cli.progress import show_progress
+    from vlpipe.pipelines.demo import run_demo
+
+    stop = threading.Event()
+    with stop_on_interrupt(stop), show_progress() as observer:
+        outcome = run_demo(out, clips=clips, seed=seed, observer=observer, stop=stop)
+    if as_json:
+        print_json(
+            {
+                "report": str(outcome.report),
+                "store": outcome.store,
+                "extractions": [s.model_dump(mode="json") for s in outcome.summaries],
+            }
+        )
+    elif not outcome.was_interrupted:
+        typer.echo(f"store:  {outcome.store}\nreport: {outcome.report}")
+    raise typer.Exit(130 if outcome.was_interrupted else 0)

@@ -1,0 +1,122 @@
+"""The demonstration: a made-up dataset through every stage, and a report to look at."""
+
+import html
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlpipe.pipelines.checkup import python_and_platform
+from vlpipe.pipelines.extraction import Observer, run_extraction
+from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.receipts import ExtractionSummary
+from vlpipe.pipelines.report import Example, write_report
+from vlpipe.stores import FeatureStore
+from vlpipe.stores.datasets.demo import DemoDataset, make_demo
+
+_NUM_GIFS_SHOWN = 6
+_NUM_MOVIES_SHOWN = 3
+
+# Small inputs: the networks are untrained, and the demonstration is to take minutes on two cores.
+_SETTINGS = {"resnet18": {"fps": 8, "resize": 128, "crop": 112}}
+
+
+@dataclass(frozen=True)
+class DemoOutcome:
+    """Where the demonstration left its results."""
+
+    report: Path
+    store: str
+    summaries: tuple[ExtractionSummary, ...]
+    was_interrupted: bool
+
+
+def run_demo(
+    out: Path,
+    *,
+    clips: int | None = None,
+    seed: int = 0,
+    observer: Observer | None = None,
+    stop: threading.Event | None = None,
+) -> DemoOutcome:
+    """Makes the dataset below `out`, extracts features of it, and writes `out/report.html`.
+
+    clips: GIFs in the dataset (None: the generator's default).
+    Three files that nobody can read go through the same pipeline, to show what becomes of them.
+    Repeating the call does only what is not done yet.
+    """
+    stop = stop or threading.Event()
+    dataset_root = out / "dataset"
+    make_demo(dataset_root, seed=seed, **({} if clips is None else {"clips": clips}))
+    broken = make_broken_media(out / "broken", sample=_first_movie(dataset_root))
+    store_url = str(out / "store")
+    common = ExtractionJob(
+        features=("resnet18", "vggish"),
+        settings=_SETTINGS,
+        weights={"*": "untrained"},
+        store=store_url,
+    )
+    jobs = [
+        common.model_copy(update={"dataset": "demo", "root": dataset_root}),
+        common.model_copy(update={"paths": (broken,)}),
+    ]
+    summaries: list[ExtractionSummary] = []
+    for job in jobs:
+        if not stop.is_set():
+            summaries.append(run_extraction(job, observer=observer, stop=stop))
+    was_interrupted = stop.is_set()
+    report = out / "report.html"
+    if not was_interrupted:
+        with FeatureStore.open(store_url) as store:
+            write_report(
+                report,
+                title="vlpipe demo",
+                store=store,
+                summaries=summaries,
+                examples=choose_examples(DemoDataset(dataset_root), store),
+                machine=python_and_platform(),
+            )
+    return DemoOutcome(report, store_url, tuple(summaries), was_interrupted)
+
+
+def make_broken_media(folder: Path, *, sample: Path) -> Path:
+    """A folder of three files as they occur in downloads: an error page, nothing, and a half."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = f"<!doctype html><title>404</title><p>{html.escape('Not found')}</p>"
+    (folder / "error_page.gif").write_text(page, encoding="utf-8")
+    (folder / "nothing.mp4").write_bytes(b"")
+    whole = sample.read_bytes()
+    (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def choose_examples(dataset: DemoDataset, store: FeatureStore) -> list[Example]:
+    """Some test videos with the questions asked of them, or the sentences said of them."""
+    asked: dict[str, list[str]] = {}
+    for question in dataset.questions("count", "test"):
+        asked.setdefault(question.gif_name, []).append(f"{question.question} {question.answer}")
+    for task in ("action", "transition"):
+        for choice in dataset.questions(task, "test"):
+            text = f"{choice.question} {choice.choices[choice.answer]}"
+            asked.setdefault(choice.gif_name, []).append(text)
+    for frame in dataset.questions("frameqa", "test"):
+        asked.setdefault(frame.gif_name, []).append(f"{frame.question} {frame.answer}")
+    told = {
+        captions.video_id: [
+            f"{start:.1f} to {end:.1f} s: {sentence}"
+            for (start, end), sentence in zip(captions.spans, captions.sentences, strict=True)
+        ]
+        for captions in dataset.captions("val_1")
+    }
+    shown: list[Example] = []
+    for texts, most in ((asked, _NUM_GIFS_SHOWN), (told, _NUM_MOVIES_SHOWN)):
+        found = [
+            Example(video.id, video.path, tuple(texts[video.id]))
+            for video in dataset.videos()
+            if video.id in texts and video.path is not None and video.id in store["resnet18"]
+        ]
+        shown += sorted(found, key=lambda example: -len(example.captions))[:most]
+    return shown
+
+
+def _first_movie(root: Path) -> Path:
+    return min((root / "videos").glob("*.mp4"))

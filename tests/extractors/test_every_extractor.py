@@ -1,0 +1,140 @@
+"""What holds for every registered extractor; a new file in extractors/ is covered by itself."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vlpipe.extractors import configure_extractor, create_extractor, list_extractors, register
+from vlpipe.extractors.media import AudioRequest, FrameRequest
+from vlpipe.extractors.registry import find_extractor, list_checkpoints
+from vlpipe.stores import FeatureDefinition
+from vlpipe.stores.errors import EnvironmentLacks, UsageError
+
+# Small inputs keep the large networks fast; the weights are drawn anyway.
+SMALL = {"crop": 64, "resize": 64}
+
+
+def small_settings(name):
+    fields = find_extractor(name).Config.model_fields
+    return {key: value for key, value in SMALL.items() if key in fields}
+
+
+def draw_samples(extractor, count):
+    """Samples of the shape that the extractor's own request gives."""
+    random = np.random.default_rng(7)
+    request = extractor.spec.request
+    if isinstance(request, AudioRequest):
+        return list(random.normal(-2, 1, (count, 96, 64)).astype(np.float32))
+    assert isinstance(request, FrameRequest)
+    edge = request.center_crop
+    return list(random.integers(0, 256, (count, edge, edge, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module", params=list_extractors())
+def extractor(request):
+    return create_extractor(request.param, weights="untrained", **small_settings(request.param))
+
+
+def test_outputs_are_as_declared_finite_and_fit_float16(extractor):
+    rows = extractor.infer(draw_samples(extractor, 2))
+    assert set(rows) == {output.feature for output in extractor.spec.outputs}
+    for output in extractor.spec.outputs:
+        values = rows[output.feature]
+        assert values.shape == (2, *output.row_shape)
+        assert values.dtype == np.float32
+        assert np.isfinite(values.astype(np.float16)).all()
+        assert not np.array_equal(values[0], values[1])
+
+
+def test_a_row_has_the_same_bits_whatever_shares_its_batch(extractor):
+    samples = draw_samples(extractor, extractor.batch_size + 3)
+    together = extractor.infer(samples)
+    alone = [extractor.infer([sample]) for sample in (samples[0], samples[5], samples[-1])]
+    turned = extractor.infer(samples[::-1])
+    for feature, rows in together.items():
+        for index, single in zip((0, 5, -1), alone, strict=True):
+            assert np.array_equal(single[feature][0], rows[index])
+        assert np.array_equal(turned[feature][::-1], rows)
+
+
+def test_no_samples_give_no_rows(extractor):
+    for output in extractor.spec.outputs:
+        assert extractor.infer([])[output.feature].shape == (0, *output.row_shape)
+
+
+def test_nothing_learns(extractor):
+    assert not extractor.network.training
+    assert not any(p.requires_grad for p in extractor.network.parameters())
+
+
+@pytest.mark.parametrize("name", list_extractors())
+def test_definitions_survive_json(name):
+    spec = configure_extractor(name, weights="untrained")
+    for definition in spec.definitions():
+        again = FeatureDefinition.from_json(json.loads(json.dumps(definition.to_json())))
+        assert again.generation == definition.generation
+        assert definition.is_untrained
+    config = spec.config.model_dump(mode="json")
+    assert type(spec.config).model_validate(config) == spec.config
+
+
+@pytest.mark.parametrize("name", list_extractors())
+def test_facts_for_listings_are_complete(name):
+    extractor = find_extractor(name)
+    assert extractor.description
+    assert extractor.gflop_per_sample > 0
+    assert extractor.samples_per_second(extractor.Config()) > 0
+    for checkpoints in extractor.published_checkpoints().values():
+        for checkpoint in checkpoints:
+            assert checkpoint.url.startswith("https://")
+            assert checkpoint.licence
+            assert list_checkpoints()[checkpoint.name][0] == checkpoint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fps": 5},
+        {"resize": 232},
+        {"weights": "untrained:1"},
+        {"precision": "bf16"},
+        {"store_dtype": "float32"},
+    ],
+)
+def test_what_changes_the_numbers_changes_the_generation(change):
+    plain = configure_extractor("resnet18", weights="untrained").definitions()[0]
+    other = configure_extractor("resnet18", **({"weights": "untrained"} | change)).definitions()[0]
+    assert plain.generation != other.generation
+
+
+def test_keeping_more_outputs_does_not_change_the_generation():
+    plain = configure_extractor("resnet18", weights="untrained").definitions()
+    both = configure_extractor(
+        "resnet18", weights="untrained", outputs=("pool5", "res5c")
+    ).definitions()
+    assert plain[0] == both[0]
+    assert [d.name for d in both] == ["resnet18", "resnet18_res5c"]
+    assert both[1].row_shape == (512, 7, 7)
+
+
+def test_unknown_names_and_settings_list_what_there_is():
+    with pytest.raises(UsageError, match="nearest: resnet152"):
+        create_extractor("resnet125", weights="untrained")
+    with pytest.raises(UsageError, match="rate") as caught:
+        create_extractor("resnet18", weights="untrained", rate=3)
+    assert "fps" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="fps"):
+        create_extractor("resnet18", weights="untrained", fps=-1)
+    with pytest.raises(UsageError, match="int8"):
+        create_extractor("resnet18", weights="untrained", precision="int8")
+
+
+def test_an_absent_device_is_named():
+    with pytest.raises(EnvironmentLacks, match="warp:3"):
+        create_extractor("resnet18", weights="untrained", device="warp:3")
+
+
+def test_a_name_is_given_once():
+    with pytest.raises(ValueError, match="registered twice"):
+        register("vggish")(find_extractor("resnet18"))
