@@ -193,7 +193,8 @@ class Vggish(Extractor):
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     @classmethod
     def load(cls, network: nn.Module, checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
+from numpy._core.multiarray import _reconstruct
 from platformdirs import user_data_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -294,11 +295,11 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_npz(path: Path) -> State:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise WeightsRejected(
-            f"{path}: not a NumPy archive of plain arrays: {error}"
+            f"{path}: not a NumPy archive of plain arrays: {_first_line(error)}"
         ) from error
 
 
@@ -313,7 +314,7 @@ def _read_torch(path: Path) -> State:
             hint="ask its author for a state_dict or safetensors; vlpipe never loads pickled code",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsRejected(f"{path}: not a checkpoint: {str(error).splitlines()[0]}") from error
+        raise WeightsRejected(f"{path}: not a checkpoint: {_first_line(error)}") from error
     if isinstance(loaded, Mapping):
         for wrapper in ("state_dict", "model_state_dict", "model"):
             if isinstance(loaded.get(wrapper), Mapping):
@@ -324,13 +325,17 @@ def _read_torch(path: Path) -> State:
     state: State = {}
     for key, value in loaded.items():
         if isinstance(value, np.ndarray):
-            value = torch.from_numpy(value)  # noqa: PLW2901
+            value = torch.from_numpy(value)
         if not isinstance(value, Tensor):
             raise WeightsRejected(
                 f"{path}: entry {key!r} is a {type(value).__name__}, expected a tensor"
             )
         state[str(key)] = value
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _refused_name(error: pickle.UnpicklingError) -> str:
@@ -349,4 +354,6 @@ def _is_counter(key: str) -> bool:
 
 def _some(names: Iterable[str], most: int = 4) -> str:
     names = list(names)
-    return ", ".join(names[:most]) + (f", ... {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:most]) + (
+        f", ... {len(names) - most} more" if len(names) > most else ""
+    )

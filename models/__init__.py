@@ -1,0 +1,1 @@
+"""Features to answers: one file per paper."""

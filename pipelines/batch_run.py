@@ -191,14 +191,8 @@ class BatchRun:
                 return
 
     def _decode(self, state: _VideoState, names: Sequence[str]) -> None:
-        requests = list(dict.fromkeys(self._extractors[n].spec.request for n in names))
-        readers = {n: requests.index(self._extractors[n].spec.request) for n in names}
-        # Before decoding: a file that is replaced meanwhile then looks changed to the next plan.
-        with suppress(OSError):
-            facts = state.task.path.stat()
-            state.size_and_time = (facts.st_size, facts.st_mtime_ns)
         try:
-            stream = self._pool.open(state.task.path, requests)
+            self._sample(state, names)
         except MediaError as error:
             sound_only = [n for n in names if not _wants_frames(self._extractors[n])]
             if error.kind != "no_video" or not sound_only or len(sound_only) == len(names):
@@ -206,9 +200,16 @@ class BatchRun:
             # Sound without pictures: what needs frames fails, what needs sound goes on.
             lost = [n for n in names if n not in sound_only]
             state.failures |= dict.fromkeys(lost, (error.kind, error.message))
-            self._decode(state, sound_only)
-            return
-        with stream:
+            self._sample(state, sound_only)
+
+    def _sample(self, state: _VideoState, names: Sequence[str]) -> None:
+        requests = list(dict.fromkeys(self._extractors[n].spec.request for n in names))
+        readers = {n: requests.index(self._extractors[n].spec.request) for n in names}
+        # Before decoding: a file that is replaced meanwhile then looks changed to the next plan.
+        with suppress(OSError):
+            facts = state.task.path.stat()
+            state.size_and_time = (facts.st_size, facts.st_mtime_ns)
+        with self._pool.open(state.task.path, requests) as stream:
             state.info = stream.info
             for name in names:
                 extractor = self._extractors[name]
@@ -292,7 +293,10 @@ class BatchRun:
             for feature, rows in made.items():
                 track.buffers[feature].append(rows[start:stop])
                 if not track.buffers[feature].is_finite and track.failure is None:
-                    track.failure = ("not_finite", self._not_finite(name, feature, rows[start:stop]))
+                    track.failure = (
+                        "not_finite",
+                        self._not_finite(name, feature, rows[start:stop]),
+                    )
             track.num_rows += stop - start
             video.network_s += seconds * (stop - start) / len(videos)
             start = stop

@@ -48,7 +48,7 @@ def check_machine(store: str | None = None) -> Iterator[Finding]:
     for check in checks:
         try:
             yield from check()
-        except Exception as error:  # noqa: BLE001 - a broken part is what the doctor looks for
+        except Exception as error:
             name = getattr(check, "__name__", "store").strip("_<>")
             yield Finding(name, "fail", f"{type(error).__name__}: {error}", "reinstall vlpipe")
 
@@ -192,7 +192,7 @@ def _api(url: str) -> Finding:
         return Finding("Prefect API", "fail", f"{url}: {error}",
                        "start it (`prefect server start`), or unset PREFECT_API_URL")  # fmt: skip
     host = httpx.URL(url).host
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - this is what is warned of
+    if host in ("0.0.0.0", "::"):
         return Finding("Prefect API", "warn", f"{url}: whoever connects can run code",
                        "bind the server to 127.0.0.1")  # fmt: skip
     return Finding("Prefect API", "ok", url)

@@ -33,20 +33,22 @@ class DemoOutcome:
 def run_demo(
     out: Path,
     *,
-    clips: int | None = None,
+    clips: int = 120,
     seed: int = 0,
     observer: Observer | None = None,
     stop: threading.Event | None = None,
 ) -> DemoOutcome:
     """Makes the dataset below `out`, extracts features of it, and writes `out/report.html`.
 
-    clips: GIFs in the dataset (None: the generator's default).
+    clips: GIFs in the dataset; MP4s with sound come with them, some as stories.
     Three files that nobody can read go through the same pipeline, to show what becomes of them.
     Repeating the call does only what is not done yet.
     """
     stop = stop or threading.Event()
     dataset_root = out / "dataset"
-    make_demo(dataset_root, seed=seed, **({} if clips is None else {"clips": clips}))
+    make_demo(
+        dataset_root, clips=clips, videos=max(3, clips // 5), stories=max(2, clips // 10), seed=seed
+    )
     broken = make_broken_media(out / "broken", sample=_first_movie(dataset_root))
     store_url = str(out / "store")
     common = ExtractionJob(
@@ -92,12 +94,11 @@ def make_broken_media(folder: Path, *, sample: Path) -> Path:
 def choose_examples(dataset: DemoDataset, store: FeatureStore) -> list[Example]:
     """Some test videos with the questions asked of them, or the sentences said of them."""
     asked: dict[str, list[str]] = {}
-    for question in dataset.questions("count", "test"):
-        asked.setdefault(question.gif_name, []).append(f"{question.question} {question.answer}")
-    for task in ("action", "transition"):
-        for choice in dataset.questions(task, "test"):
-            text = f"{choice.question} {choice.choices[choice.answer]}"
-            asked.setdefault(choice.gif_name, []).append(text)
+    for count in dataset.questions("count", "test"):
+        asked.setdefault(count.gif_name, []).append(f"{count.question} {count.answer}")
+    for choice in (q for t in ("action", "transition") for q in dataset.questions(t, "test")):
+        text = f"{choice.question} {choice.choices[choice.answer]}"
+        asked.setdefault(choice.gif_name, []).append(text)
     for frame in dataset.questions("frameqa", "test"):
         asked.setdefault(frame.gif_name, []).append(f"{frame.question} {frame.answer}")
     told = {

@@ -1,6 +1,7 @@
 """Registers extractions with a Prefect server."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from vlpipe.pipelines.job import ExtractionJob
@@ -49,11 +50,8 @@ def deploy_extraction(
     except ValueError as error:
         raise UsageError(f"deployment {deployment_name!r}: {error}") from error
     try:
-        with get_client(sync_client=True) as client:
-            try:
-                client.create_work_pool(WorkPoolCreate(name=work_pool, type="process"))
-            except ObjectAlreadyExists:
-                pass
+        with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=work_pool, type="process"))
         deployment.apply()
     except httpx.HTTPError as error:
         raise EnvironmentLacks(

@@ -32,12 +32,10 @@ from vlpipe.pipelines.job import ExtractionJob  # noqa: E402
 from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
 from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
 
-RETRY_DELAYS_S = [10, 60]
+RETRY_DELAYS_S: list[float] = [10, 60]
 
 
-def is_infrastructure_error(
-    task: Task[..., Any], run: TaskRun, state: State[Any]
-) -> bool:
+def is_infrastructure_error(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again can help: a full disk or a lost mount may, a wrong option does not."""
     del task, run
     error = state.result(raise_on_failure=False)
@@ -91,9 +89,7 @@ def extract(job: ExtractionJob) -> ExtractionSummary:
     return _extract(job, Silent(), threading.Event())
 
 
-def _extract(
-    job: ExtractionJob, observer: Observer, stop: threading.Event
-) -> ExtractionSummary:
+def _extract(job: ExtractionJob, observer: Observer, stop: threading.Event) -> ExtractionSummary:
     started = time.monotonic()
     log = get_run_logger()
     plan = plan_extraction(job)

@@ -98,8 +98,8 @@ class Plan:
 
 def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
     """The plan of `job` against `store` (None: a store that does not exist yet, so empty)."""
-    specs = tuple(job.specs())
     videos = job.videos()
+    specs = tuple(job.specs())
     definitions = {spec.name: spec.definitions() for spec in specs}
     usable = [v for v in videos if v.problem is None and v.path is not None]
     standings = _Standings(store, definitions, [v.id for v in videos])
@@ -140,9 +140,7 @@ def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
         failed_before=tuple(at_rest["failed"] + known_problems),
         problems=tuple(problems),
         batches=tuple(
-            cut_batches(
-                tasks, seconds=job.batch_seconds, identity=[job.source_name, *generations]
-            )
+            cut_batches(tasks, seconds=job.batch_seconds, identity=[job.source_name, *generations])
         ),
         definitions=definitions,
     )

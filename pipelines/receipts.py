@@ -105,9 +105,9 @@ def summarise(
     for video in stored:
         rows.update(video.rows)
     to_do = {task.id for batch in plan.batches for task in batch.tasks}
-    stage_s = Counter[str](dict.fromkeys(STAGES, 0.0))  # type: ignore[arg-type]
+    stage_s = Counter[str](dict.fromkeys(STAGES, 0.0))
     for receipt in receipts:
-        stage_s.update(receipt.stage_s)  # type: ignore[arg-type]
+        stage_s.update(receipt.stage_s)
     return ExtractionSummary(
         dataset=plan.job.source_name,
         store=plan.job.store,

@@ -134,7 +134,8 @@ def _feature_pictures(video_id: str, store: FeatureStore) -> list[dict[str, Any]
         if video_id not in store[name]:
             continue
         rows, spans = store[name].read(video_id, with_spans=True)
-        facts: dict[str, Any] = {"name": name, "rows": len(rows), "over_time": None}
+        note = store.status(store[name].info.definition, [video_id])[video_id].note
+        facts: dict[str, Any] = {"name": name, "rows": len(rows), "note": note, "over_time": None}
         if len(rows) > 1:
             values = np.asarray(rows, np.float32)
             facts |= {

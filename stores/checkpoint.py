@@ -7,7 +7,6 @@ whoever finds one of them made by another with other bytes gives way.
 
 import json
 import logging
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from vlpipe.stores.checkpoint_tables import (
 )
 from vlpipe.stores.checksum import crc32c, crc32c_hex
 from vlpipe.stores.errors import StoreDamaged, StoreTooNew
-from vlpipe.stores.features import FeatureDefinition, canonical_json
+from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState
 from vlpipe.stores.layout import (
     CHECKPOINT_FILE,
@@ -37,12 +36,11 @@ from vlpipe.stores.layout import (
     checkpoint_version,
 )
 from vlpipe.stores.manifest import Manifest, PartTable
+from vlpipe.stores.sealed_json import Json, seal, unseal
 from vlpipe.stores.state import Layered, State
 from vlpipe.stores.storage import Storage
 
 logger = logging.getLogger(__name__)
-
-Json = dict[str, Any]
 
 
 def checkpoint_versions(storage: Storage) -> list[int]:
@@ -97,10 +95,7 @@ def write_checkpoint(storage: Storage, state: State) -> bool:
         "num_deleted": len(deletions),
         "settings": {"min_writer": state.min_writer},
     }
-    body["crc32c"] = crc32c_hex(canonical_json(body).encode())
-    is_ours = storage.create(
-        f"{folder}/{CHECKPOINT_FILE}", json.dumps(body, ensure_ascii=False, indent=1).encode()
-    )
+    is_ours = storage.create(f"{folder}/{CHECKPOINT_FILE}", seal(body))
     if is_ours:
         storage.replace(LATEST_CHECKPOINT, json.dumps({"version": state.version}).encode())
     return is_ours
@@ -108,15 +103,11 @@ def write_checkpoint(storage: Storage, state: State) -> bool:
 
 def read_checkpoint(storage: Storage, version: int) -> State | None:
     """The state of a checkpoint; None when it is not finished, StoreDamaged when it is broken."""
-    folder = checkpoint_folder(version)
     try:
-        data = storage.read(f"{folder}/{CHECKPOINT_FILE}")
+        body = _read_checkpoint_file(storage, version)
     except FileNotFoundError:
         return None
-    where = f"{storage.url}/{folder}"
-    body = decode_checkpoint_file(data, f"{where}/{CHECKPOINT_FILE}")
-    if body["version"] != version:
-        raise StoreDamaged(f"{where} holds the checkpoint of version {body['version']}")
+    folder = checkpoint_folder(version)
     files = _CheckedFiles(storage, folder, body["files"])
     parts = PartTable(decode_parquet(files.read("parts.parquet")))
     failed, deleted = files.read("failed.parquet"), files.read("deleted.parquet")
@@ -147,29 +138,23 @@ def check_checkpoint(storage: Storage, version: int) -> bool:
     """Whether there is a finished checkpoint; StoreDamaged when one of its files is broken."""
     if read_checkpoint(storage, version) is None:
         return False
-    folder = checkpoint_folder(version)
-    data = storage.read(f"{folder}/{CHECKPOINT_FILE}")
-    files = decode_checkpoint_file(data, folder)["files"]
-    checked = _CheckedFiles(storage, folder, files)
+    files = _read_checkpoint_file(storage, version)["files"]
+    checked = _CheckedFiles(storage, checkpoint_folder(version), files)
     for name in files:
         checked.read(name)
     return True
 
 
-def decode_checkpoint_file(data: bytes, where: str) -> Json:
-    """The JSON of a `checkpoint.json`; StoreDamaged names `where`."""
-    try:
-        body: Json = json.loads(data)
-        stored = body.pop("crc32c")
-        is_sound = stored == crc32c_hex(canonical_json(body).encode())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        is_sound = False
-    if not is_sound:
-        raise StoreDamaged(f"{where}: the checksum does not match", hint="delete its folder")
+def _read_checkpoint_file(storage: Storage, version: int) -> Json:
+    name = f"{checkpoint_folder(version)}/{CHECKPOINT_FILE}"
+    where = f"{storage.url}/{name}"
+    body = unseal(storage.read(name), where)
     if body["format"] > FORMAT_VERSION:
         raise StoreTooNew(
             f"{where} has format {body['format']}, this vlpipe knows {FORMAT_VERSION}"
         )
+    if body["version"] != version:
+        raise StoreDamaged(f"{where} is that of version {body['version']}")
     return body
 
 

@@ -1,10 +1,8 @@
 """Making a store, and recognising one."""
 
-import json
 import uuid
 
 from vlpipe.stores import zarr_metadata
-from vlpipe.stores.checksum import crc32c_hex
 from vlpipe.stores.errors import (
     StoreDamaged,
     StoreNotFound,
@@ -12,7 +10,6 @@ from vlpipe.stores.errors import (
     StoreUnwritable,
     UsageError,
 )
-from vlpipe.stores.features import canonical_json
 from vlpipe.stores.layout import (
     CHECKPOINTS,
     DATA,
@@ -25,6 +22,7 @@ from vlpipe.stores.layout import (
     new_temporary_name,
     now_utc,
 )
+from vlpipe.stores.sealed_json import seal, unseal
 from vlpipe.stores.storage import Storage
 
 # What a creation that was killed may have left.
@@ -55,8 +53,7 @@ def create_store(storage: Storage) -> None:
         "store_id": str(uuid.uuid4()),
         "created": now_utc(),
     }
-    body["crc32c"] = crc32c_hex(canonical_json(body).encode())
-    if not storage.create(STORE_FILE, json.dumps(body).encode()):
+    if not storage.create(STORE_FILE, seal(body)):
         raise _store_exists(storage)
 
 
@@ -70,14 +67,8 @@ def check_store(storage: Storage) -> None:
             hint="check the address; FeatureStore.create or vlpipe extract makes one",
         ) from error
     where = f"{storage.url}/{STORE_FILE}"
-    try:
-        body = json.loads(data)
-        stored = body.pop("crc32c")
-        is_sound = stored == crc32c_hex(canonical_json(body).encode())
-        is_sound = is_sound and body["format"] == FORMAT_NAME
-    except (ValueError, KeyError, TypeError, AttributeError):
-        is_sound = False
-    if not is_sound:
+    body = unseal(data, where)
+    if body["format"] != FORMAT_NAME:
         raise StoreDamaged(f"{where} is not the description of a feature store")
     if body["format_version"] > FORMAT_VERSION:
         raise StoreTooNew(

@@ -74,8 +74,11 @@ class FeatureStore(Snapshot):
             pass
         try:
             return cls.create(url, durability=durability)
-        except UsageError:
-            return cls.open(url, durability=durability)  # another process was faster
+        except UsageError as error:
+            try:
+                return cls.open(url, durability=durability)  # another process was faster
+            except StoreNotFound:
+                raise error from None
 
     def refresh(self) -> int:
         """Moves on to the newest version and returns it. A handle opened at a version stays."""

@@ -71,6 +71,9 @@ class FeatureDefinition:
                 f"{self.name}: {self.dimensions} do not name the axes {self.row_shape}"
             )
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.dtype, self.row_shape))  # provenance is a mutable mapping
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of the canonical JSON of the definition."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState
 from vlpipe.stores.row_file import row_size_bytes
@@ -35,8 +37,6 @@ class FeatureInfo:
 
 
 def feature_info(state: State, generation: GenerationState) -> FeatureInfo:
-    import numpy as np
-
     definition = generation.definition
     num_videos, num_rows = generation.counts
     row_bytes = row_size_bytes(np.dtype(definition.dtype), definition.row_shape)

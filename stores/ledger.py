@@ -132,15 +132,21 @@ class Ledger:
         """Whether the entry is now in the ledger; False when another has its number."""
         body = entry.encode()
         for attempt in range(_MAX_ATTEMPTS):
+            is_created, is_known = False, True
             try:
-                return self._storage.create(entry_path(entry.version), body)
+                is_created = self._storage.create(entry_path(entry.version), body)
             except ReplyLost:
-                # It may have taken effect. The id in the bytes tells whose the entry is; if there
-                # is none, the very same bytes may be sent again.
-                found = self.read(entry.version)
-                if found is not None:
-                    return found.id == entry.id
-                pause(attempt)
+                is_known = False
+            if is_created:
+                return True
+            # Its id tells whose the entry is: a reply can be lost, here or in a client below us
+            # that then repeats the request and is told that the name exists.
+            found = self.read(entry.version)
+            if found is not None:
+                return found.id == entry.id
+            if is_known:
+                return False  # another's, and not visible yet
+            pause(attempt)  # nothing was written: the very same bytes may be sent again
         raise StoreUnwritable(
             f"{self._where(entry.version)} cannot be written: no reply to {_MAX_ATTEMPTS} attempts"
         )

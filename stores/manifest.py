@@ -110,7 +110,8 @@ class Manifest:
         self._views = tuple(_numbers(table, name).data for name in _LOCATION_COLUMNS)
         _, offsets, texts = _only_chunk(table, "video_id").buffers()
         self._id_offsets = memoryview(offsets or b"").cast("i")
-        self._id_texts = memoryview(texts or b"")
+        # Arrow's bytes are signed to Python and would differ from those of a str beyond ASCII.
+        self._id_texts = memoryview(texts or b"").cast("B")
 
     def __len__(self) -> int:
         return len(self._keys)

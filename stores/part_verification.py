@@ -51,18 +51,10 @@ class PartVerifier:
     def small_array_problems(self, videos: Mapping[str, VideoRow]) -> Iterator[str]:
         """Checksums of the small arrays, and whether they say the same as the manifest."""
         try:
-            ids = self._texts("video_id")
-            columns = [
-                self._numbers(name, dtype).tolist()
-                for name, dtype in list(zarr_metadata.SMALL_ARRAYS.items())[1:]
-            ]
+            stored = self._stored_videos()
         except (VlpipeError, OSError) as error:
             yield str(error)
             return
-        if {len(ids), *map(len, columns)} != {self._part.num_videos}:
-            yield f"{self._part.folder}: the small arrays have not {self._part.num_videos} values"
-            return
-        stored = dict(zip(ids, zip(*columns, strict=True), strict=True))
         for video_id, row in videos.items():
             if stored.get(video_id) != (row.row_start, row.row_size, row.crc32c, row.spans_crc32c):
                 yield f"{self._part.folder}: the small arrays differ for video {video_id!r}"
@@ -95,6 +87,40 @@ class PartVerifier:
                         video_id,
                         f"{where} have the checksum {found:08x}, expected {expected:08x}",
                     )
+
+    def past_problems(self, videos: Mapping[str, VideoRow]) -> Iterator[str]:
+        """Damage to rows that are not live any more, but may be at older versions."""
+        try:
+            stored = self._stored_videos()
+        except (VlpipeError, OSError):
+            return  # small_array_problems says so
+        for video_id, (start, size, *expected) in stored.items():
+            if video_id in videos:
+                continue
+            for array, crc in zip(("rows", "spans"), expected, strict=True):
+                try:
+                    is_same = self._reader.crc32c(array, self._part, start, size, video_id) == crc
+                except VlpipeError:
+                    is_same = False
+                if not is_same:
+                    yield (
+                        f"{self._storage.url}: {array} of video {video_id!r} in "
+                        f"{self._part.folder} are damaged; only older versions of the store have it"
+                    )
+
+    def _stored_videos(self) -> dict[str, tuple[int, ...]]:
+        """What the part says of itself: id to row_start, row_size and both checksums."""
+        ids = self._texts("video_id")
+        columns = [
+            self._numbers(name, dtype).tolist()
+            for name, dtype in list(zarr_metadata.SMALL_ARRAYS.items())[1:]
+        ]
+        if {len(ids), *map(len, columns)} != {self._part.num_videos}:
+            raise StoreDamaged(
+                f"{self._storage.url}/{self._part.folder}: the small arrays do not have "
+                f"{self._part.num_videos} values"
+            )
+        return dict(zip(ids, zip(*columns, strict=True), strict=True))
 
     def _frame_problems(self, name: str, shape: RowFileShape) -> Iterator[str]:
         file = self._storage.open(name)

@@ -1,10 +1,10 @@
 """Versions with a name (tags) and versions in use (pins): both are kept from collection."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
-from vlpipe.stores.errors import StoreDamaged, UsageError
+from vlpipe.stores.errors import UsageError
 from vlpipe.stores.layout import PINS, TAGS, check_tag, format_utc, now_utc, parse_utc
+from vlpipe.stores.sealed_json import seal, unseal
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
 
@@ -13,9 +13,7 @@ def write_tag(storage: Storage, name: str, state: State, note: str | None) -> No
     """Names this version for ever; UsageError when the name is taken by another version."""
     body = {"version": state.version, "entry": state.entry_id, "note": note}
     path = f"{TAGS}/{check_tag(name)}.json"
-    if not storage.create(path, json.dumps(body).encode()) and (
-        read_tag(storage, name) != state.version
-    ):
+    if not storage.create(path, seal(body)) and (read_tag(storage, name) != state.version):
         raise UsageError(f"the tag {name!r} of {storage.url} names another version already")
 
 
@@ -41,7 +39,7 @@ def write_pin(storage: Storage, run: str, version: int, hours: float) -> None:
     """Keeps a version from collection for some hours; to be renewed by the same run only."""
     expires = format_utc(datetime.now(UTC) + timedelta(hours=hours))
     body = {"version": version, "expires": expires}
-    storage.replace(f"{PINS}/{check_tag(run)}.json", json.dumps(body).encode())
+    storage.replace(f"{PINS}/{check_tag(run)}.json", seal(body))
 
 
 def read_pins(storage: Storage) -> dict[str, int]:
@@ -49,15 +47,12 @@ def read_pins(storage: Storage) -> dict[str, int]:
     pins = {}
     for name in storage.names(PINS):
         if name.endswith(".json") and not name.startswith("."):
-            body = json.loads(storage.read(f"{PINS}/{name}"))
+            path = f"{PINS}/{name}"
+            body = unseal(storage.read(path), f"{storage.url}/{path}")
             if parse_utc(body["expires"]) > parse_utc(now_utc()):
                 pins[name.removesuffix(".json")] = int(body["version"])
     return pins
 
 
 def _version(storage: Storage, path: str) -> int:
-    data = storage.read(path)
-    try:
-        return int(json.loads(data)["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreDamaged(f"{storage.url}/{path} is not a reference to a version") from error
+    return int(unseal(storage.read(path), f"{storage.url}/{path}")["version"])

@@ -20,7 +20,9 @@ from vlpipe.stores.references import read_tags
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
 
-Area = Literal["store", "entry", "gap", "checkpoint", "reference", "metadata", "part", "video"]
+Area = Literal[
+    "store", "entry", "gap", "checkpoint", "reference", "metadata", "part", "video", "past"
+]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Problem:
     """One thing that is wrong. Videos concerned are named one by one.
 
     area: "part" and "video" mean that rows are lost; "entry" and "gap" that the history is; a
-        damaged "checkpoint" may be deleted; "metadata" matters to readers other than vlpipe.
+        damaged "checkpoint" may be deleted; "metadata" matters to readers other than vlpipe;
+        "past" are rows that only older versions of the store have.
     """
 
     area: Area
@@ -196,3 +199,5 @@ def _verify_part(
             note("metadata", message)
         for video_id, message in verifier.video_problems(videos):
             note("video", message, video_id)
+        for message in verifier.past_problems(videos):
+            note("past", message)

@@ -49,7 +49,9 @@ def make_video(
     return path
 
 
-def make_audio(path: Path, *, seconds: float = 1.0, filters: str = "", options: Sequence[str] = ()) -> Path:
+def make_audio(
+    path: Path, *, seconds: float = 1.0, filters: str = "", options: Sequence[str] = ()
+) -> Path:
     """A 440 Hz tone in the format of the path's ending; `filters` shape it further."""
     tone = f"sine=frequency=440:sample_rate=44100:duration={seconds}"
     ffmpeg("-f", "lavfi", "-i", tone + (f",{filters}" if filters else ""), *options, path)
@@ -99,7 +101,9 @@ def make_numbered(
     fps: int = 25,
 ) -> Path:
     """A video whose i-th picture shows the number i from `times[i]` ticks on."""
-    with av.open(f"file:{path}", "w", format=path.suffix[1:].replace("mkv", "matroska")) as container:
+    with av.open(
+        f"file:{path}", "w", format=path.suffix[1:].replace("mkv", "matroska")
+    ) as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height = 96, 16
         stream.pix_fmt = "yuv420p"

@@ -72,6 +72,10 @@ def decode_file(job: DecodeJob, emit: Emit, should_stop: Callable[[], bool]) -> 
     if probed.faults and job.is_strict:
         raise damaged(probed.path, DecodeFault("; ".join(probed.faults)), probed)
     counts.warnings += probed.faults
+    if wants_sound and probed.sound_fault is not None:
+        if job.is_strict:
+            raise damaged(probed.path, DecodeFault(probed.sound_fault), probed)
+        counts.warnings.append(probed.sound_fault)
     try:
         with ExitStack() as stack:
             video = _FramePass(job, emit, counts, stack) if wants_frames else None
@@ -84,7 +88,8 @@ def decode_file(job: DecodeJob, emit: Emit, should_stop: Callable[[], bool]) -> 
                     part.finish()
     except DecodeFault as fault:
         raise damaged(probed.path, fault, probed) from fault
-    counts.warnings += [line for line in job.log.drain() if line not in counts.warnings][:5]
+    job.log.poll()
+    counts.warnings += [line for line in job.log.lines if line not in counts.warnings]
     return counts
 
 
@@ -127,6 +132,7 @@ class _FramePass:
             )
             for index, request in wanted
         ]
+        self._log_sources = (video.codec, job.probed.info.container)
         self._reader = self._open_reader(stack)
         self._frames: Iterator[SourceFrame] = self._reader.frames()
 
@@ -138,7 +144,14 @@ class _FramePass:
             self._counts.is_sparse = is_sparse(probed.table, wanted)
             if self._counts.is_sparse or job.decoder == "decord":
                 self._counts.decoder = "decord"
-                return DecordReader(probed.path, probed.table, job.log, wanted, threads=job.threads)
+                return DecordReader(
+                    probed.path,
+                    probed.table,
+                    job.log,
+                    wanted,
+                    self._log_sources,
+                    threads=job.threads,
+                )
             for track in self._tracks:
                 track.follow_stream()
         container, stream, _ = stack.enter_context(opened(probed.path, probed.head, job.limits))
@@ -148,6 +161,7 @@ class _FramePass:
             stream,
             job.limits,
             str(probed.path),
+            job.log,
             strict=job.is_strict,
             threads=job.threads,
         )
@@ -222,6 +236,7 @@ class _SoundPass:
     def finish(self) -> None:
         """Sends what is left."""
         self._counts.samples_decoded = self._reader.num_samples
+        self._reader.check_found_any()
         self._counts.warnings += self._reader.faults
         for track in self._tracks:
             track.finish()

@@ -19,16 +19,40 @@ class DecoderLog:
         sys.stderr.flush()
         os.dup2(write_fd, 2)
         os.close(write_fd)
-        self._pending = b""
+        self.lines: list[str] = []
 
-    def drain(self) -> list[str]:
-        """The lines since the last call, without addresses and repeats, at most twelve."""
+    def reset(self) -> None:
+        """Forgets all lines, those not yet read too."""
+        self.poll()
+        self.lines.clear()
+
+    def poll(self) -> list[str]:
+        """The lines since the last call, without addresses; twelve are kept in `lines`."""
+        data = b""
         while True:
             try:
-                data = os.read(self._read_fd, 65536)
+                data = (data + os.read(self._read_fd, 65536))[-65536:]
             except BlockingIOError:
                 break
-            self._pending = (self._pending + data)[-65536:]
-        text, self._pending = self._pending.decode("utf-8", "replace"), b""
-        lines = (_ADDRESS.sub("", line).strip() for line in text.splitlines())
-        return list(dict.fromkeys(line for line in lines if line))[:_MAX_LINES]
+        found = [
+            _ADDRESS.sub("", line).strip() for line in data.decode("utf-8", "replace").split("\n")
+        ]
+        found = [line for line in found if line]
+        for line in found:
+            if line not in self.lines and len(self.lines) < _MAX_LINES:
+                self.lines.append(line)
+        return found
+
+    def forget_new(self) -> None:
+        """Skips the lines since the last call."""
+        kept = list(self.lines)
+        self.poll()
+        self.lines = kept
+
+    def first_from(self, *sources: str) -> str | None:
+        """The first new line that one of the named demuxers and decoders has written, if any.
+
+        The libraries run at the level of errors, at which an undamaged file writes nothing.
+        """
+        starts = tuple(f"[{name}]" for name in sources)
+        return next((line for line in self.poll() if line.startswith(starts)), None)

@@ -25,7 +25,8 @@ class DecodeLimits:
     min_wall_s, wall_per_media_s: the parent waits for the child at most
         max(min_wall_s, wall_per_media_s x duration) seconds, not counting the time in which the
         consumer is busy, plus the time to read the file at `min_read_bytes_per_s`.
-    memory_bytes: address space of the child (RLIMIT_AS); about 1 GiB of it is libraries.
+    memory_bytes: address space of the child (RLIMIT_AS); 0.35 GiB of it is libraries, and 8K video
+        needs 1.3 GiB.
     max_frame_pixels: of one frame, as stored and as requested; the default admits 8K video.
     max_frames: source frames, and frames of one request.
     max_total_pixels: source frames x pixels; the default admits two hours of 4K at 60 fps.
@@ -37,7 +38,7 @@ class DecodeLimits:
     min_wall_s: float = 30.0
     wall_per_media_s: float = 4.0
     min_read_bytes_per_s: float = 20e6
-    memory_bytes: int = 4 * GIB
+    memory_bytes: int = 2 * GIB
     max_frame_pixels: int = 8192 * 4320
     max_frames: int = 2_592_000
     max_total_pixels: int = 4_000_000_000_000

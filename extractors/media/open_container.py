@@ -32,6 +32,8 @@ def open_container(path: Path, head: bytes, limits: DecodeLimits) -> "Iterator[I
             # `file:` and an absolute path: a name such as `a:b.mp4` is no protocol then.
             f"file:{path}",
             options={"max_pixels": str(limits.max_frame_pixels)},
+            # Titles and comments in other encodings than UTF-8 are common and nobody reads them.
+            metadata_errors="replace",
             container_options={"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS},
         )
     except (av.FFmpegError, MemoryError) as error:

@@ -28,6 +28,7 @@ class PacketTable:
     is_key: bool [N].
     end: ticks at which the last one ends.
     num_leading: packets displayed before the first key frame, which need not decode (open GOP).
+    has_open_gops: pictures refer across a later key frame, so that seeking to it loses them.
     num_discarded: packets that the container marks as not to be shown (edit lists).
     is_exact: every packet had its own time stamp.
     fault: why reading stopped early, None if it did not.
@@ -38,6 +39,7 @@ class PacketTable:
     is_key: NDArray[np.bool_]
     end: int
     num_leading: int
+    has_open_gops: bool
     num_discarded: int
     is_exact: bool
     fault: str | None
@@ -124,10 +126,19 @@ class _TableBuilder:
             is_key=np.frombuffer(self.is_key, np.bool_)[order] if self.is_key else order > 0,
             end=end,
             num_leading=self._num_leading(starts),
+            has_open_gops=self._has_open_gops(starts),
             num_discarded=self.num_discarded,
             is_exact=self.is_exact and bool(np.all(np.diff(ordered) > 0)),
             fault=fault,
         )
+
+    def _has_open_gops(self, starts: NDArray[np.int64]) -> bool:
+        # In the order of decoding: does anything after a key frame come before it on screen?
+        keys = np.flatnonzero(np.frombuffer(self.is_key, np.bool_)) if self.is_key else []
+        if not len(keys):
+            return False
+        key_of_each = np.searchsorted(keys, np.arange(len(starts)), side="right") - 1
+        return bool(np.any((key_of_each >= 0) & (starts < starts[keys][key_of_each])))
 
     def _num_leading(self, starts: NDArray[np.int64]) -> int:
         if self.first_key is None:

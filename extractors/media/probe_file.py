@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from vlpipe.extractors.errors import MediaError
 from vlpipe.extractors.media import read_with_decord
+from vlpipe.extractors.media.decoder_log import DecoderLog
 from vlpipe.extractors.media.file_kind import check_file, not_media, refuse_by_content
 from vlpipe.extractors.media.gif_structure import read_gif_structure
 from vlpipe.extractors.media.info import AudioStream, DecoderName, MediaInfo, VideoStream
 from vlpipe.extractors.media.limits import DecodeLimits
 from vlpipe.extractors.media.open_container import find_streams, open_container
 from vlpipe.extractors.media.packet_table import PacketSpan, PacketTable, read_packets
-from vlpipe.extractors.media.read_with_pyav import PyavReader, is_turned, orientation_of
+from vlpipe.extractors.media.read_with_pyav import PyavReader
+from vlpipe.extractors.media.rgb_conversion import is_turned, orientation_of
 from vlpipe.extractors.media.source_frame import DecodeFault
 from vlpipe.extractors.media.tolerance import DecoderChoice, Tolerance
 from vlpipe.extractors.media.truncation import find_truncation
@@ -35,6 +37,7 @@ class ProbedFile:
     faults: what is wrong with the file as far as can be told without decoding it.
     num_expected: pictures that must come out of decoding: those of the packet table, or what the
         headers of a file promise that turns out to be cut off.
+    sound_fault: why there is no sound although the file has a stream for it.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class ProbedFile:
     table: PacketTable | None
     faults: tuple[str, ...]
     num_expected: int
+    sound_fault: str | None
 
 
 @contextmanager
@@ -55,7 +59,11 @@ def opened(
 
 
 def probe_file(
-    path: Path, limits: DecodeLimits, tolerance: Tolerance, decoder: DecoderChoice
+    path: Path,
+    limits: DecodeLimits,
+    tolerance: Tolerance,
+    decoder: DecoderChoice,
+    log: DecoderLog,
 ) -> ProbedFile:
     """What the file holds; decodes one picture to learn size, orientation and pixel format.
 
@@ -73,9 +81,13 @@ def probe_file(
             )
         declared_s = (container.duration or 0) / 1e6
         limits.check_whole(str(path), 0, 0, declared_s)
-        table, span = read_packets(container, video, audio, limits, str(path))
         container_name = container.format.name
-        faults = _faults_of(path, head, container_name, table)
+        # What is said of the headers is often harmless, of packets never. Matroska's headers and
+        # packets are elements alike.
+        if not container_name.startswith("matroska"):
+            log.poll()
+        table, span = read_packets(container, video, audio, limits, str(path))
+        faults = _faults_of(path, head, container_name, table, log)
         num_expected = _num_expected(container, video, table, is_cut=bool(faults))
         if faults and table is not None:
             held = f"it holds {table.num_packets} of {num_expected} pictures"
@@ -83,8 +95,11 @@ def probe_file(
         video_info = decoder_name = None
         if video is not None and table is not None:
             video_info, decoder_name = _probe_pictures(
-                path, head, limits, table, faults, decoder if tolerance == "strict" else "pyav"
+                path, head, limits, table, faults, decoder if tolerance == "strict" else "pyav", log
             )
+        sound_fault = None
+        if audio is None and container.streams.audio:
+            sound_fault = "sound: there is a stream, but its headers or its codec cannot be read"
         audio_info = None if audio is None or span is None else _describe_sound(audio, span)
         info = MediaInfo(
             path=str(path),
@@ -99,7 +114,7 @@ def probe_file(
     if table is not None and video_info is not None:
         pixels = video_info.width * video_info.height
         limits.check_whole(str(path), table.num_packets, pixels, info.duration_s)
-    return ProbedFile(path, head, info, table, faults, num_expected)
+    return ProbedFile(path, head, info, table, faults, num_expected, sound_fault)
 
 
 def _probe_pictures(
@@ -109,10 +124,11 @@ def _probe_pictures(
     table: PacketTable,
     faults: tuple[str, ...],
     choice: DecoderChoice,
+    log: DecoderLog,
 ) -> tuple[VideoStream, DecoderName]:
     with opened(path, head, limits) as (container, stream, _):
         assert stream is not None
-        reader = PyavReader(container, stream, limits, str(path), strict=False)
+        reader = PyavReader(container, stream, limits, str(path), log, strict=False)
         frame = next(reader.decoded(), None)
         if frame is None:
             raise MediaError(
@@ -187,7 +203,7 @@ def _duration(table: PacketTable | None, span: PacketSpan | None, declared_s: fl
 
 
 def _faults_of(
-    path: Path, head: bytes, container: str, table: PacketTable | None
+    path: Path, head: bytes, container: str, table: PacketTable | None, log: DecoderLog
 ) -> tuple[str, ...]:
     faults = []
     if table is not None and table.fault is not None:
@@ -196,6 +212,8 @@ def _faults_of(
         gif = read_gif_structure(path)
         if gif.is_cut:
             faults.append(f"the GIF is cut off after {gif.num_images} whole pictures")
+    if (line := log.first_from(container)) is not None:
+        faults.append(f"reading packets: {line}")
     if (cut := find_truncation(path, head)) is not None:
         faults.append(cut)
     return tuple(faults)

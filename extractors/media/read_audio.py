@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _MAX_SAMPLE = np.float32(32767 / 32768)
 
 
+# Sound that was cut out of a longer stream starts with packets that refer to what was before.
+_NUM_LEAD_IN = 2
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MonoPiece:
     """samples: float32 [S] at the source's rate; start_s: of its first sample in the file."""
@@ -61,16 +65,24 @@ class AudioReader:
     def _decoded(self) -> "Iterator[av.AudioFrame]":
         import av
 
+        num_packets = 0
         try:
             for packet in self._container.demux(self._stream):
+                num_packets += 1
                 try:
                     yield from self._stream.codec_context.decode(packet)
                 except av.EOFError:
                     return
                 except av.FFmpegError as error:
-                    self._fail(f"{self._stream.codec_context.name}: {error.strerror}")
+                    if num_packets > _NUM_LEAD_IN:
+                        self._fail(f"{self._stream.codec_context.name}: {error.strerror}")
         except av.FFmpegError as error:
             self._fail(f"reading stops: {error.strerror}")
+
+    def check_found_any(self) -> None:
+        """To be called at the end: sound that is there must have given samples."""
+        if self.num_samples == 0:
+            self._fail("no samples can be decoded")
 
     def _fail(self, reason: str) -> None:
         if self._strict:

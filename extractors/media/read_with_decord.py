@@ -56,6 +56,7 @@ def is_exact_for(
         and table.is_constant_rate
         and table.num_packets > 1
         and table.num_leading == 0
+        and not table.has_open_gops
         and table.num_discarded == 0
         and int(table.starts[0]) == 0
         and bool(table.is_key[0])
@@ -66,6 +67,7 @@ class DecordReader:
     """Decodes the wanted pictures of a file that `is_exact_for` accepted.
 
     wanted: indices in display order, ascending; None for all.
+    sources: names under which the demuxer and the decoder write to the log.
     Raises DecodeFault when decord counts differently from the packet table or reports an error.
     """
 
@@ -75,19 +77,20 @@ class DecordReader:
         table: PacketTable,
         log: DecoderLog,
         wanted: NDArray[np.int64] | None,
+        sources: tuple[str, ...],
         *,
         threads: int = 1,
     ) -> None:
         import decord
 
         decord.logging.set_level(decord.logging.ERROR)
-        log.drain()
-        self._table, self._log = table, log
+        log.poll()
+        self._table, self._log, self._sources = table, log, sources
         self.num_decoded = 0
         try:
             self._reader: Any = decord.VideoReader(str(path), num_threads=threads)
             times = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
-        except decord.DECORDError as error:
+        except RuntimeError as error:
             raise DecodeFault(f"decord: {_first_line(error)}", 0) from error
         self._wanted = wanted
         promised = table.starts * float(table.time_base)
@@ -98,8 +101,6 @@ class DecordReader:
 
     def frames(self) -> Iterator[SourceFrame]:
         """The wanted pictures in display order."""
-        import decord
-
         table = self._table
         ends = np.append(table.starts[1:], table.end)
         at = 0
@@ -108,7 +109,7 @@ class DecordReader:
                 if index != at:
                     self._reader.seek_accurate(index)
                 picture = self._reader.next().asnumpy()
-            except (decord.DECORDError, StopIteration) as error:
+            except (RuntimeError, StopIteration) as error:
                 raise DecodeFault(f"decord: {_first_line(error)}", self.num_decoded) from error
             at = index + 1
             self.num_decoded += 1
@@ -118,8 +119,8 @@ class DecordReader:
 
     def _check_log(self) -> None:
         # decord replaces what it cannot decode by the picture before and only says so here.
-        if lines := self._log.drain():
-            raise DecodeFault(f"decord: {lines[0]}", self.num_decoded)
+        if (line := self._log.first_from(*self._sources)) is not None:
+            raise DecodeFault(f"decord: {line}", self.num_decoded)
 
 
 def _source_frame(index: int, start: int, end: int, picture: NDArray[np.uint8]) -> SourceFrame:

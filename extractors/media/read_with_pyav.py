@@ -2,94 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from vlpipe.extractors.media.decoder_log import DecoderLog
 from vlpipe.extractors.media.limits import DecodeLimits
 from vlpipe.extractors.media.packet_table import start_ticks
-from vlpipe.extractors.media.rotation import Orientation, orientation_of_matrix
+from vlpipe.extractors.media.rgb_conversion import RgbConverter
 from vlpipe.extractors.media.source_frame import DecodeFault, SourceFrame
 
 if TYPE_CHECKING:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer
-    from av.filter import Graph
     from av.packet import Packet
     from av.video.stream import VideoStream
-
-
-class RgbConverter:
-    """Makes upright RGB of decoded frames, with the very filter graph of the ffmpeg program.
-
-    `format=rgb24` behind libavfilter's automatic scaler (bicubic chroma, the frame's own colour
-    matrix and range, BT.601 where the file names none): equal to `ffmpeg -pix_fmt rgb24`. Alpha is
-    dropped; a GIF's transparent pixels are white.
-    """
-
-    def __init__(self) -> None:
-        self._graph: Graph | None = None
-        self._input: tuple[object, ...] | None = None
-        # Of the first frame, as stored; later frames of another size are scaled to it.
-        self._size: tuple[int, int] | None = None
-        self._orientation = Orientation()
-
-    def to_rgb(self, frame: "av.VideoFrame") -> NDArray[np.uint8]:
-        """uint8 [H, W, 3], upright."""
-        if self._size is None:
-            self._size = (frame.width, frame.height)
-            # Once only: a frame whose side data was looked at is held until the garbage collector
-            # comes, and hundreds of frames gather before it does.
-            self._orientation = orientation_of(frame)
-        described = (
-            frame.width,
-            frame.height,
-            frame.format.name,
-            int(frame.colorspace),
-            int(frame.color_range),
-        )
-        if described != self._input or self._graph is None:
-            self._graph, self._input = self._build(*described), described
-        self._graph.vpush(frame)
-        converted = self._graph.vpull()
-        return self._orientation.apply(np.asarray(converted.to_ndarray(), np.uint8))
-
-    def _build(
-        self, width: int, height: int, pixel_format: str, colorspace: int, color_range: int
-    ) -> "Graph":
-        from av.filter import Graph
-
-        graph = Graph()
-        graph.threads = 1
-        source = graph.add(
-            "buffer",
-            f"video_size={width}x{height}:pix_fmt={pixel_format}:time_base=1/1000000"
-            f":colorspace={colorspace}:range={color_range}",
-        )
-        last = source
-        assert self._size is not None
-        if (width, height) != self._size:
-            scale = graph.add("scale", f"{self._size[0]}:{self._size[1]}:flags=bicubic")
-            last.link_to(scale)
-            last = scale
-        rgb, sink = graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")
-        last.link_to(rgb)
-        rgb.link_to(sink)
-        graph.configure()
-        return graph
-
-
-def orientation_of(frame: "av.VideoFrame") -> Orientation:
-    """How a decoded frame is to be turned, from its display matrix."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    return Orientation() if matrix is None else orientation_of_matrix(bytes(matrix))
-
-
-def is_turned(frame: "av.VideoFrame") -> bool:
-    """Whether the frame carries a display matrix that changes it."""
-    return orientation_of(frame) != Orientation()
 
 
 def prepare_decoder(stream: "VideoStream | AudioStream", *, strict: bool, threads: int) -> None:
@@ -104,6 +30,8 @@ def prepare_decoder(stream: "VideoStream | AudioStream", *, strict: bool, thread
 class PyavReader:
     """Decodes one video stream from its first packet to its last.
 
+    Packets of the lead-in, which are not shown (edit lists) or precede the first key frame on
+    screen (open GOP), may fail: a clip cut out of another one is not damaged.
     faults: what went wrong, in words; with `strict` the first one raises DecodeFault instead.
     """
 
@@ -113,12 +41,16 @@ class PyavReader:
         stream: "VideoStream",
         limits: DecodeLimits,
         name: str,
+        log: DecoderLog,
         *,
         strict: bool,
         threads: int = 1,
     ) -> None:
         self._container, self._stream = container, stream
         self._limits, self._name, self._strict = limits, name, strict
+        self._log = log
+        self._log_sources = (stream.codec_context.name, container.format.name)
+        self._first_key: int | None = None
         self.faults: list[str] = []
         self.num_decoded = 0
         prepare_decoder(stream, strict=strict, threads=threads)
@@ -131,23 +63,42 @@ class PyavReader:
         """The frames as they leave the decoder."""
         import av
 
+        self._log.poll()
         try:
             for packet in self._container.demux(self._stream):
-                yield from self._decode(packet)
+                yield from self._checked(self._decode(packet))
         except av.FFmpegError as error:
             self._fail(f"reading stops: {error.strerror}")
-            yield from self._decode(None)
+            yield from self._checked(self._decode(None))
 
-    def _decode(self, packet: "Packet[VideoStream] | None") -> "Iterator[av.VideoFrame]":
+    def _decode(self, packet: "Packet[VideoStream] | None") -> "list[av.VideoFrame]":
         import av
 
+        frames: list[av.VideoFrame] = []
+        fault: str | None = None
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.EOFError:
-            return
+            pass
         except av.FFmpegError as error:
-            self._fail(f"{self._stream.codec_context.name}: {error.strerror}")
-            return
+            fault = f"{self._stream.codec_context.name}: {error.strerror}"
+        if packet is not None and packet.size and self._is_lead_in(packet):
+            self._log.forget_new()
+            return frames
+        # Errors that libavcodec conceals (LZW codes of a GIF) or demuxers skip over (Matroska).
+        fault = self._log.first_from(*self._log_sources) or fault
+        if fault is not None:
+            self._fail(fault)
+        return frames
+
+    def _is_lead_in(self, packet: "Packet[VideoStream]") -> bool:
+        if self._first_key is None and packet.is_keyframe:
+            self._first_key = packet.pts
+        if packet.is_discard or self._first_key is None:
+            return True
+        return packet.pts is not None and packet.pts < self._first_key
+
+    def _checked(self, frames: "list[av.VideoFrame]") -> "Iterator[av.VideoFrame]":
         for frame in frames:
             self._limits.check_frame_size(self._name, frame.height, frame.width)
             self._limits.check_frame_count(self._name, self.num_decoded + 1)

@@ -102,9 +102,9 @@ def serve(jobs_fd: int, messages_fd: int) -> None:
     import av
 
     log = DecoderLog()
-    av.logging.set_level(av.logging.ERROR)
     # The libraries' own C callback writes to descriptor 2; PyAV's would need the interpreter lock.
     av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.ERROR)
     inbox, outbox = _Inbox(jobs_fd), _Outbox(messages_fd)
     outbox.send("ready")
     while True:
@@ -141,9 +141,9 @@ def _run(job: dict[str, Any], inbox: _Inbox, outbox: _Outbox, log: DecoderLog) -
     limits = DecodeLimits.from_json(job["limits"])
     path = Path(job["path"])
     started_s = _reset_usage()
-    log.drain()
+    log.reset()
     limit_cpu(_START_CPU_S + limits.min_wall_s)
-    probed = probe_file(path, limits, job["tolerance"], job["decoder"])
+    probed = probe_file(path, limits, job["tolerance"], job["decoder"], log)
     # The parent's clock is the limit; this one only ends a child that outlives its parent.
     budget_s = limits.wall_s(probed.info.num_bytes, probed.info.duration_s)
     limit_cpu(_START_CPU_S + budget_s * max(1, job["threads"]))

@@ -12,7 +12,7 @@ EXAMPLE = "Example:  vlpipe demo --out vlpipe-demo"
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("vlpipe-demo"),
-    clips: Annotated[int | None, typer.Option(help="GIFs in the dataset.", min=8)] = None,
+    clips: Annotated[int, typer.Option(help="GIFs in the dataset.", min=8)] = 120,
     seed: Annotated[int, typer.Option(help="Another seed, other clips.")] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -28,7 +28,9 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command("show", epilog="Example:  vlpipe extractors show resnet152")
-def show(name: Annotated[str, typer.Argument(help="The extractor.")], as_json: AsJson = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="The extractor.")], as_json: AsJson = False
+) -> None:
     """Show features, settings, input and checkpoints of one extractor."""
     from vlpipe.extractors.registry import find_extractor
 

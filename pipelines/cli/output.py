@@ -72,9 +72,7 @@ def print_table(
 
 def print_facts(facts: Iterable[tuple[str, object]], *, title: str | None = None) -> None:
     """Names and values on stdout, one pair a line."""
-    table = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, show_header=False
-    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in facts:

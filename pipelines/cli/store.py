@@ -146,11 +146,16 @@ def failed(url: Url, as_json: AsJson = False) -> None:
 def log(url: Url, as_json: AsJson = False) -> None:
     """List the commits, oldest first."""
     with _open(url) as store:
-        entries = [{"version": e.version, "time": str(e.time), "what": e.summary} for e in store.log()]
+        entries = [
+            {"version": e.version, "time": e.time, "host": e.host, "what": "; ".join(e.operations)}
+            for e in store.log()
+        ]
     if as_json:
         print_json({"store": url, "log": entries})
     else:
-        print_table(("version", "time", "what"), [list(entry.values()) for entry in entries])
+        print_table(
+            ("version", "time", "host", "what"), [list(entry.values()) for entry in entries]
+        )
 
 
 @app.command("rm", epilog="Example:  vlpipe store rm vlpipe-store --video clip1,clip2 --yes")

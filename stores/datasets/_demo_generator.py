@@ -30,9 +30,10 @@ from vlpipe.stores.datasets._demo_sentences import (
 )
 from vlpipe.stores.datasets._demo_stories import story_files
 from vlpipe.stores.datasets.demo import RECORD
-from vlpipe.stores.errors import StoreUnwritable, UsageError
+from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 GENERATOR_VERSION = 1  # rises whenever the same parameters give other files
+_MEDIA_FOLDERS = ("gifs", "videos", "stories")
 MIN_CLIPS = 8  # fewer GIFs would leave a test table without rows
 
 Progress = Callable[[int, int], None]
@@ -106,7 +107,7 @@ def write_demo(root: Path, size: DemoSize, progress: Progress | None) -> None:
         (partial_root / RECORD).write_text(record, encoding="utf-8")
         partial_root.rename(root)  # takes the place of an empty folder, and of nothing else
     except OSError as error:
-        raise StoreUnwritable(
+        raise EnvironmentLacks(
             f"the demo dataset cannot be written to {root}: {error.strerror}"
         ) from error
     finally:
@@ -141,9 +142,6 @@ def _is_there(root: Path, size: DemoSize) -> bool:
             hint=f"remove {root} and make it again",
         )
     return True
-
-
-_MEDIA_FOLDERS = ("gifs", "videos", "stories")
 
 
 def _write_media(root: Path, plan: DemoPlan, progress: Progress | None) -> None:

@@ -100,19 +100,20 @@ def write_mp4(
             **{"flags:v": "+bitexact", "flags:a": "+bitexact"},
             **options,
         )
-        try:
-            ffmpeg.run(
-                output,
-                cmd=imageio_ffmpeg.get_ffmpeg_exe(),
-                input=pixels,
-                quiet=True,
-                overwrite_output=True,
-            )
-        except ffmpeg.Error as error:
-            said = error.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise EnvironmentLacks(
-                f"ffmpeg could not write {path}: {' '.join(said)}", hint="vlpipe doctor"
-            ) from error
+        _run(output, pixels, path)
+
+
+def _run(output: object, pixels: bytes, path: Path) -> None:
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+        ffmpeg.run(output, cmd=program, input=pixels, quiet=True, overwrite_output=True)
+    except ffmpeg.Error as error:
+        said = error.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise EnvironmentLacks(
+            f"ffmpeg could not write {path}: {' '.join(said)}", hint="vlpipe doctor"
+        ) from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: imageio-ffmpeg finds no program
+        raise EnvironmentLacks(f"ffmpeg cannot be run: {error}", hint="vlpipe doctor") from error
 
 
 def _tones(scene: Scene, until_s: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -111,8 +111,8 @@ def video_clips(seed: int, num: int) -> list[VideoClip]:
 
 def _gif_clip(rng: random.Random, name: str, kind: str, split: str, count: int) -> GifClip:
     figures = different_figures(rng, rng.choices((1, 2, 3), weights=(8, 7, 5))[0])
-    # As many frames for two repetitions as for ten, so that length says nothing about the count.
-    num_frames = rng.randint(52, 60) if kind == "repeat" else rng.randint(20, 60)
+    # As many frames for no and for two repetitions as for ten: length says nothing about the count.
+    num_frames = rng.randint(20, 60) if kind == "sequence" else rng.randint(52, 60)
     base_cs = rng.randint(6, 15)
     while True:  # until every repetition and every rest shows in the frames
         delays_cs = tuple(base_cs + rng.choice((-1, 0, 0, 0, 1)) for _ in range(num_frames))

@@ -36,6 +36,8 @@ _CONTENT_WORDS = {
     *(word for verb in VERBS.values() for word in f"{verb.present} {verb.synonym}".split()),
 } - {"around"}
 BLANK = "_____"
+NUM_CHOICES = 5
+_SENTENCES = {"train": 2, "test": 1}  # of each clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +91,34 @@ def retrieval_tables(seed: int, clips: Sequence[Described]) -> dict[str, str]:
     """The tables of JSFusion over all clips; those not for training are the test set."""
     rng = generator(seed, "retrieval")
     numbers = rng.sample(range(len(clips)), len(clips))
+    # split -> sentence -> row: within a split no sentence tells about two clips
+    told: dict[str, dict[str, dict[str, str]]] = {"train": {}, "test": {}}
+    for clip, number in zip(clips, numbers, strict=True):
+        split = "train" if clip.split == "train" else "test"
+        wording = generator(seed, "retrieval", clip.video_id)
+        for _ in range(_SENTENCES[split]):
+            sentence = caption(clip.scene, wording)
+            row = {"vid_key": f"msr{number}", "video_id": clip.video_id, "sentence": sentence}
+            told[split].setdefault(sentence, row)
     files: dict[str, str] = {}
-    for split, num_sentences in (("train", 2), ("test", 1)):
-        told: dict[str, dict[str, str]] = {}  # sentence -> row: no sentence tells of two clips
-        for clip, number in zip(clips, numbers, strict=True):
-            if (clip.split == "train") != (split == "train"):
-                continue
-            wording = generator(seed, "retrieval", clip.video_id)
-            for _ in range(num_sentences):
-                sentence = caption(clip.scene, wording)
-                row = {"vid_key": f"msr{number}", "video_id": clip.video_id, "sentence": sentence}
-                told.setdefault(sentence, row)
-        files |= _tables_of_split(split, rng, list(told.values()))
+    for split, rows in told.items():
+        # A test set of fewer than five sentences takes its wrong choices from training.
+        offered = list(rows if len(rows) >= NUM_CHOICES else told["train"] | rows)
+        files |= _tables_of_split(split, rng, list(rows.values()), offered)
     return files
 
 
-def _tables_of_split(split: str, rng: random.Random, rows: list[dict[str, str]]) -> dict[str, str]:
-    sentences = [row["sentence"] for row in rows]
+def _tables_of_split(
+    split: str, rng: random.Random, rows: list[dict[str, str]], sentences: list[str]
+) -> dict[str, str]:
     pairs, captions, choices, blanks = [], [], [], []
     for number, row in enumerate(rows):
         told = {"vid_key": row["vid_key"]}
         sentence = row["sentence"]
         pairs.append({"key": f"ret{number}", **row})
         captions.append({"key": f"CAP{number}", **told, "description": sentence})
-        others = rng.sample([other for other in sentences if other != sentence], 4)
-        offered = rng.sample([sentence, *others], 5)
+        others = rng.sample([other for other in sentences if other != sentence], NUM_CHOICES - 1)
+        offered = rng.sample([sentence, *others], NUM_CHOICES)
         fields = {f"a{place}": text for place, text in enumerate(offered, start=1)}
         answer = str(offered.index(sentence))
         choices.append({"key": f"MC{number}", **told, **fields, "answer": answer})

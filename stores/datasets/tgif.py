@@ -87,9 +87,9 @@ class TgifDataset(Dataset):
     def videos(self, split: str | None = None) -> list[Video]:
         """The GIFs that the tables of the split name, in the order of their names.
 
-        Some GIFs (432 of the published ones) are in a training table of one task and in a test
-        table of another: without a split asked for, theirs is "train". A table that cannot be read
-        is left out with a warning, and is an error if no other one can.
+        Some GIFs (at least 432 of the published ones) are in a training table of one task and in a
+        test table of another: without a split asked for, theirs is "train". A table that cannot be
+        read is left out with a warning, and is an error if no other one can.
         """
         self._require_split(split)
         return self._videos(self._named(split), self._media())

@@ -1,4 +1,4 @@
-"""ResNet features against torchvision's own transforms and network, from a checkpoint and a file."""
+"""ResNet features of a file against torchvision's own transforms and network."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,9 @@ def gif(tmp_path_factory):
     random = np.random.default_rng(0)
     palette = random.integers(0, 256, (8, 3), dtype=np.uint8)
     frames = [
-        Image.fromarray(np.kron(palette[random.integers(0, 8, (9, 13))], np.ones((20, 20, 1))).astype(np.uint8))
+        Image.fromarray(
+            np.kron(palette[random.integers(0, 8, (9, 13))], np.ones((20, 20, 1))).astype(np.uint8)
+        )
         for _ in range(3)
     ]
     path = tmp_path_factory.mktemp("media") / "three.gif"
@@ -44,7 +46,9 @@ def gif(tmp_path_factory):
 def test_features_of_a_file_equal_torchvisions(reference, checkpoint, gif):
     path, frames = gif
     preset = ResNet50_Weights.IMAGENET1K_V1.transforms()
-    nodes = create_feature_extractor(reference, {"layer4": "res5c", "flatten": "pool5", "fc": "logits"})
+    nodes = create_feature_extractor(
+        reference, {"layer4": "res5c", "flatten": "pool5", "fc": "logits"}
+    )
     with torch.inference_mode():
         wanted = nodes(torch.stack([preset(frame) for frame in frames]))
     extractor = create_extractor("resnet50", weights=checkpoint, outputs=("pool5", "res5c"))
@@ -55,7 +59,9 @@ def test_features_of_a_file_equal_torchvisions(reference, checkpoint, gif):
     assert np.allclose(made["resnet50"].spans, [[0, 0.1], [0.1, 0.35], [0.35, 0.5]])
     with torch.inference_mode():
         x = torch.stack([preset(frame) for frame in frames])
-        assert torch.allclose(extractor.network(x)["logits"], wanted["logits"], rtol=1e-4, atol=1e-5)
+        assert torch.allclose(
+            extractor.network(x)["logits"], wanted["logits"], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_sampling_is_by_time(checkpoint, gif):

@@ -41,7 +41,9 @@ def test_the_network_gives_the_published_embedding(network_file, logmel):
 
 
 @pytest.mark.parametrize("form", ["npz", "pth of arrays", "one file", "float64"])
-def test_pca_and_quantisation_give_the_published_levels(state, network_file, logmel, tmp_path, form):
+def test_pca_and_quantisation_give_the_published_levels(
+    state, network_file, logmel, tmp_path, form
+):
     pca = {k: v.numpy() for k, v in state.items() if k.startswith("pca")}
     weights = {"vggish": network_file, "vggish_pca": tmp_path / "pca"}
     if form in ("npz", "float64"):
@@ -98,8 +100,9 @@ def test_layers_named_after_tensorflow_are_read(state, network_file, logmel, tmp
     assert torch.equal(ours["embedding"], same["embedding"])
 
 
-def test_pca_without_its_checkpoint_says_where_to_get_it(network_file):
-    with pytest.raises(WeightsMissing, match="vggish_pca_params-970ea276.pth"):
+def test_pca_without_its_checkpoint_says_where_to_get_it(network_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLPIPE_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsMissing, match=r"vggish_pca_params-970ea276\.pth"):
         create_extractor("vggish", weights={"vggish": network_file}, postprocess="pca")
     with pytest.raises(WeightsRejected, match="pca_eigen_vectors"):
         create_extractor("vggish", weights=network_file, postprocess="pca")

@@ -121,7 +121,9 @@ def test_added_weights_are_used_by_name_and_keep_the_published_hash(tmp_path, mo
     monkeypatch.setenv("VLPIPE_WEIGHTS", str(tmp_path / "folder"))
     torch.manual_seed(1)
     torch.save(resnet18().state_dict(), tmp_path / "r.pth")
-    published = PublishedCheckpoint("resnet18_imagenet1k_v1", "r.pth", "https://x.test/r.pth", "BSD")
+    published = PublishedCheckpoint(
+        "resnet18_imagenet1k_v1", "r.pth", "https://x.test/r.pth", "BSD"
+    )
     added = WeightsFolder().add(published, tmp_path / "r.pth", lambda checkpoint: None)
     assert added.sha256 == sha256_of(tmp_path / "r.pth")
     by_default = create_extractor("resnet18")

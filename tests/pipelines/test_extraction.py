@@ -1,0 +1,337 @@
+"""Extraction as a whole: what is stored, what is skipped, what fails, and how it carries on."""
+
+import os
+import shutil
+import threading
+
+import made_media
+import numpy as np
+import pytest
+import torch
+
+from vlpipe.extractors import create_extractor
+from vlpipe.extractors.media import DecodePool
+from vlpipe.extractors.resnet import ResNetFeatures
+from vlpipe.pipelines import batches
+from vlpipe.pipelines.extraction import Silent, plan_extraction, run_extraction
+from vlpipe.pipelines.planning import source_digest
+from vlpipe.stores import FeatureStore
+from vlpipe.stores.errors import StoreUnwritable, UsageError, VideoMissing
+from vlpipe.stores.part import PartWriter
+
+ROWS = {"gif0": 6, "gif1": 7, "gif2": 8, "gif3": 9, "sound": 63, "silent": 25}
+
+
+def contents(url):
+    """Everything that counts as equal between two stores."""
+    with FeatureStore.open(url) as store:
+        return {name: store.digest(name) for name in store.features}
+
+
+def failed_ids(summary):
+    return {failure.id for failure in summary.failed}
+
+
+def test_rows_and_spans_are_stored(make_job):
+    job = make_job()
+    summary = run_extraction(job)
+    assert summary.exit_code == 0
+    assert (summary.selected, summary.extracted) == (6, 6)
+    with FeatureStore.open(job.store) as store:
+        for video_id, count in ROWS.items():
+            rows, spans = store["resnet18"].read(video_id, with_spans=True)
+            assert rows.shape == (count, 512)
+            assert spans[0, 0] == 0
+            assert np.allclose(spans[1:, 0], spans[:-1, 1])
+        assert store["vggish"]["sound"].shape == (2, 128)
+        notes = {
+            row["video_id"]: row["note"]
+            for row in store.videos().to_pylist()
+            if row["feature"] == "vggish"
+        }
+        assert notes == dict.fromkeys(ROWS, "no_audio") | {"sound": None}
+        assert store.features["resnet18"].is_untrained
+        assert store.verify().is_sound
+
+
+def test_a_second_run_does_nothing(make_job):
+    job = make_job()
+    run_extraction(job)
+    before = contents(job.store)
+    with FeatureStore.open(job.store) as store:
+        version = store.version
+    summary = run_extraction(job)
+    assert (summary.extracted, summary.stored_before) == (0, 6)
+    assert summary.exit_code == 0
+    with FeatureStore.open(job.store) as store:
+        assert store.version == version
+    assert contents(job.store) == before
+
+
+def test_stored_rows_are_those_of_the_extractor(make_job, clips):
+    job = make_job()
+    run_extraction(job)
+    extractor = create_extractor("resnet18", weights="untrained", **job.settings["resnet18"])
+    wanted = extractor.extract(clips / "sound.mp4")["resnet18"]
+    with FeatureStore.open(job.store) as store:
+        rows, spans = store["resnet18"].read("sound", with_spans=True)
+    assert np.array_equal(rows, wanted.rows.astype(np.float16))
+    assert np.array_equal(spans, wanted.spans)
+
+
+def test_one_pass_equals_a_pass_per_extractor_and_decodes_once(make_job, tmp_path, monkeypatch):
+    opened = []
+    plain_open = DecodePool.open
+    monkeypatch.setattr(
+        DecodePool,
+        "open",
+        lambda self, path, req: opened.append(path) or plain_open(self, path, req),
+    )
+    job = make_job()
+    run_extraction(job)
+    assert len(opened) == len(ROWS)
+    for name in job.features:
+        settings = {k: v for k, v in job.settings.items() if k == name}
+        alone = make_job(features=(name,), settings=settings, store=str(tmp_path / name))
+        run_extraction(alone)
+        assert contents(alone.store)[name] == contents(job.store)[name]
+
+
+@pytest.mark.parametrize("changes", [{"decode_workers": 3}, {"batch_seconds": 1}])
+def test_how_work_is_cut_changes_nothing(make_job, tmp_path, changes):
+    run_extraction(make_job())
+    run_extraction(make_job(store=str(tmp_path / "other"), **changes))
+    assert contents(str(tmp_path / "other")) == contents(str(tmp_path / "store"))
+
+
+def test_a_further_feature_leaves_the_rest_alone(make_job):
+    run_extraction(make_job(features=("vggish",), settings={}))
+    with FeatureStore.open(make_job().store) as store:
+        before = store.digest("vggish")
+    summary = run_extraction(make_job())
+    assert summary.features["vggish"]["rows"] == 0
+    with FeatureStore.open(make_job().store) as store:
+        assert store.digest("vggish") == before
+        assert len(store["resnet18"]) == 6
+
+
+def bad_media(folder, good):
+    """Bad files by id, with the kind of failure that each must give."""
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "zeros.mp4").write_bytes(bytes(5000))
+    (folder / "page.gif").write_text("<!DOCTYPE html><html><body>404</body></html>")
+    (folder / "text.webm").write_text("no video at all")
+    whole = (good / "sound.mp4").read_bytes()
+    (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    gif = (good / "gif3.gif").read_bytes()
+    (folder / "cut.gif").write_bytes(gif[: len(gif) * 2 // 3])
+    (folder / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{good / 'sound.mp4'}\n#EXT-X-ENDLIST\n")
+    return {
+        "empty": "empty",
+        "zeros": "not_media",
+        "page": "not_media",
+        "text": "not_media",
+        "half": None,
+        "cut": "damaged",
+        "list": None,
+    }
+
+
+def test_bad_media_go_to_quarantine_and_their_siblings_are_stored(make_job, clips, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(clips, folder)
+    kinds = bad_media(folder, clips)
+    # A one-frame file and a file with the wrong ending are good media.
+    made_media.make_gif(folder / "one.gif", [100])
+    shutil.copy(clips / "gif0.gif", folder / "wrong_ending.mp4")
+    explicit = tuple(folder / name for name in sorted(p.name for p in folder.iterdir()))
+    job = make_job(paths=explicit)
+    summary = run_extraction(job)
+    assert summary.exit_code == 1
+    assert failed_ids(summary) == set(kinds)
+    for failure in summary.failed:
+        assert kinds[failure.id] in (None, failure.kind)
+        assert str(folder / failure.id) in failure.message
+        assert set(failure.features) == {"resnet18", "vggish"}
+    with FeatureStore.open(job.store) as store:
+        assert len(store["resnet18"]["one"]) == 1
+        assert len(store["resnet18"]["wrong_ending"]) == 6
+        assert set(ROWS) <= set(store["resnet18"])
+        assert not set(kinds) & set(store["resnet18"])
+        with pytest.raises(VideoMissing, match="empty"):
+            store["resnet18"]["empty"]
+        assert {row["video_id"] for row in store.failed().to_pylist()} == set(kinds)
+        assert store.verify().is_sound
+
+    again = run_extraction(job)
+    assert (again.extracted, len(again.failed), again.exit_code) == (0, 0, 1)
+    assert set(again.failed_before) == set(kinds)
+
+    shutil.copy(clips / "gif1.gif", folder / "page.gif")
+    retried = run_extraction(job.model_copy(update={"retry_failed": True}))
+    assert retried.extracted == 1
+    assert failed_ids(retried) == set(kinds) - {"page"}
+    with FeatureStore.open(job.store) as store:
+        assert len(store["resnet18"]["page"]) == 7
+
+
+def test_sound_without_pictures_fails_for_frames_only(make_job, tmp_path):
+    path = made_media.make_audio(tmp_path / "song.wav", seconds=2)
+    job = make_job(paths=(path,))
+    summary = run_extraction(job)
+    (failure,) = summary.failed
+    assert (failure.kind, failure.features) == ("no_video", ("resnet18",))
+    with FeatureStore.open(job.store) as store:
+        assert len(store["vggish"]["song"]) == 2
+
+
+def test_ids_that_collide_are_named_and_the_rest_goes_on(make_job, clips, tmp_path):
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    shutil.copy(clips / "gif0.gif", folder / "a.gif")
+    shutil.copy(clips / "silent.mp4", folder / "a.mp4")
+    shutil.copy(clips / "gif1.gif", folder / "b.gif")
+    job = make_job(paths=(folder,))
+    summary = run_extraction(job)
+    (failure,) = summary.failed
+    assert (failure.id, failure.kind) == ("a", "duplicate_id")
+    assert "a.gif" in failure.message
+    assert "a.mp4" in failure.message
+    assert summary.extracted == 1
+    assert run_extraction(job).failed_before == ("a",)
+
+
+def test_a_replaced_file_is_extracted_again_and_a_copied_one_is_not(make_job, clips, tmp_path):
+    folder = tmp_path / "changing"
+    shutil.copytree(clips, folder)
+    job = make_job(paths=(folder,))
+    run_extraction(job)
+    os.utime(folder / "gif0.gif", (1, 1))
+    assert plan_extraction(job).num_tasks == 0
+    shutil.copy(folder / "gif3.gif", folder / "gif0.gif")
+    summary = run_extraction(job)
+    assert summary.extracted == 1
+    with FeatureStore.open(job.store) as store:
+        assert np.array_equal(store["resnet18"]["gif0"], store["resnet18"]["gif3"])
+        found = store.status(store["resnet18"].info.definition, ["gif0"])["gif0"]
+        assert found.source == source_digest(folder / "gif0.gif")
+    assert run_extraction(job).extracted == 0
+
+
+def test_deleted_videos_stay_deleted_unless_restored(make_job):
+    job = make_job()
+    run_extraction(job)
+    with FeatureStore.open(job.store) as store:
+        store.delete(["gif0"], reason="asked for removal")
+    summary = run_extraction(job)
+    assert (summary.deleted, summary.extracted) == (1, 0)
+    restored = run_extraction(job.model_copy(update={"restore_deleted": True}))
+    assert restored.extracted == 1
+    with FeatureStore.open(job.store) as store:
+        assert "gif0" in store["resnet18"]
+
+
+def test_other_settings_make_another_generation_which_takes_over_when_complete(make_job):
+    run_extraction(make_job())
+    other = {"resnet18": {"resize": 64, "crop": 64}}
+    part = run_extraction(make_job(settings=other, limit=2))
+    assert "4" in part.inactive["resnet18"]
+    with FeatureStore.open(make_job().store) as store:
+        old = store.features["resnet18"].generation
+        assert len(store.generations("resnet18")) == 2
+    rest = run_extraction(make_job(settings=other))
+    assert rest.stored_before == 2
+    assert not rest.inactive
+    with FeatureStore.open(make_job().store) as store:
+        assert store.features["resnet18"].generation != old
+        assert len(store[f"resnet18@{old}"]) == 6
+
+
+def test_values_that_are_not_numbers_fail_their_video(make_job, monkeypatch):
+    plain = ResNetFeatures.forward
+
+    def forward(self, x):
+        made = plain(self, x)
+        made["pool5"] = made["pool5"] / (x.std(dim=(1, 2, 3), keepdim=False)[:, None] > 1.1)
+        return made
+
+    monkeypatch.setattr(ResNetFeatures, "forward", forward)
+    job = make_job(features=("resnet18",))
+    summary = run_extraction(job)
+    assert summary.failed
+    assert summary.extracted == 6 - len(summary.failed)
+    for failure in summary.failed:
+        assert failure.kind == "not_finite"
+        assert "resnet18 at fp32 gave NaN or infinite values" in failure.message
+
+
+def test_values_too_large_for_the_store_are_an_error_and_not_infinite(make_job, monkeypatch):
+    plain = ResNetFeatures.forward
+    monkeypatch.setattr(
+        ResNetFeatures, "forward", lambda s, x: {**plain(s, x), "pool5": torch.full((16, 512), 1e6)}
+    )
+    job = make_job(features=("resnet18",), limit=1)
+    (failure,) = run_extraction(job).failed
+    assert "does not fit float16" in failure.message
+    wide = job.model_copy(update={"store_dtype": "float32"})
+    assert run_extraction(wide).extracted == 1
+
+
+class StopAfter(Silent):
+    """Sets the stop as Ctrl-C does, after so many videos."""
+
+    def __init__(self, stop, count):
+        self.stop, self.count = stop, count
+
+    def on_video(self, video_id, failures):
+        self.count -= 1
+        if self.count == 0:
+            self.stop.set()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupted_run_keeps_what_is_done_and_carries_on(
+    make_job, tmp_path, monkeypatch, count
+):
+    # Small batches, so that some of them are not begun when the stop comes.
+    monkeypatch.setattr(batches, "MAX_VIDEOS", 2)
+    job = make_job()
+    stop = threading.Event()
+    summary = run_extraction(job, observer=StopAfter(stop, count), stop=stop)
+    assert summary.exit_code == 130
+    assert count <= summary.extracted < 6
+    assert summary.not_reached == 6 - summary.extracted
+    rest = run_extraction(job)
+    assert rest.exit_code == 0
+    assert rest.stored_before == summary.extracted
+    run_extraction(make_job(store=str(tmp_path / "undisturbed")))
+    assert contents(job.store) == contents(str(tmp_path / "undisturbed"))
+
+
+def test_a_store_that_cannot_be_written_is_the_environments_fault(make_job, tmp_path, monkeypatch):
+    job = make_job()
+
+    def fail(*args, **kwargs):
+        raise StoreUnwritable("disk full")
+
+    monkeypatch.setattr(PartWriter, "append", fail)
+    with pytest.raises(StoreUnwritable):
+        run_extraction(job)
+    monkeypatch.undo()
+    assert run_extraction(job).extracted == 6
+
+
+def test_a_plan_writes_nothing(make_job, tmp_path):
+    plan = plan_extraction(make_job())
+    assert plan.num_tasks == 6
+    assert plan.to_json()["to_do"] == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_or_two_things_named_is_a_usage_error(make_job, clips):
+    with pytest.raises(UsageError, match="nothing to extract from"):
+        plan_extraction(make_job(paths=()))
+    with pytest.raises(UsageError, match="not both"):
+        plan_extraction(make_job(dataset="tgif", root=clips))
+    with pytest.raises(UsageError, match="no splits"):
+        plan_extraction(make_job(split="test"))

@@ -1,0 +1,115 @@
+"""What the tests of the feature store share: small features, and an `os` that fails on order."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlpipe.stores import FeatureDefinition, Features, FeatureStore, local_files, local_storage
+
+
+class Samples:
+    """Definitions, and rows that are a function of video id and definition."""
+
+    rgb = FeatureDefinition("rgb", "float16", (6,), ("channel",), {"weights": {"untrained": True}})
+    audio = FeatureDefinition("audio", "float32", (2, 3), ("object", "channel"), {"version": 1})
+
+    def definition(self, name: str, dtype: str = "float32", **provenance: Any) -> FeatureDefinition:
+        return FeatureDefinition(name, dtype, (3,), ("channel",), provenance)
+
+    def rows(self, definition: FeatureDefinition, video_id: str, num_rows: int = 4) -> Features:
+        seed = [*video_id.encode(), *definition.generation.encode(), num_rows]
+        values = np.random.default_rng(seed).integers(0, 100, (num_rows, *definition.row_shape))
+        starts = np.arange(num_rows, dtype=np.float64)
+        return Features(values.astype(definition.dtype), np.stack([starts, starts + 1.5], axis=1))
+
+    def write(
+        self, store: FeatureStore, ids: list[str], *definitions: FeatureDefinition, **how: Any
+    ):
+        definitions = definitions or (self.rgb, self.audio)
+        with store.writer(definitions, **how) as writer:
+            for video_id in ids:
+                writer.add(video_id, {d.name: self.rows(d, video_id) for d in definitions})
+        return writer.receipt
+
+    def check(self, store: FeatureStore, ids: list[str], *definitions: FeatureDefinition) -> None:
+        """Every video is there, bit by bit, and no other."""
+        for definition in definitions or (self.rgb, self.audio):
+            reader = store[f"{definition.name}@{definition.generation}"]
+            assert reader.ids() == sorted(ids)
+            for video_id in ids:
+                expected = self.rows(definition, video_id)
+                rows, spans = reader.read(video_id, with_spans=True)
+                np.testing.assert_array_equal(rows, expected.rows)
+                np.testing.assert_array_equal(spans, expected.spans)
+
+
+class WatchedOs:
+    """The module `os` for the storage modules; `before(number, name, arguments)` is called ahead of
+    each call that writes, and may raise or kill, or return a function to call instead."""
+
+    _WRITING = frozenset(
+        "open write pwrite fsync link unlink mkdir makedirs rename rmdir".split()  # noqa: SIM905
+    )
+
+    def __init__(self, before: Callable[[int, str, tuple[Any, ...]], Any]) -> None:
+        self._before = before
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in self._WRITING:
+            return real
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if name == "open" and not arguments[1] & os.O_CREAT:
+                return real(*arguments, **keywords)
+            self.count += 1
+            instead = self._before(self.count, name, arguments)
+            return (instead or real)(*arguments, **keywords)
+
+        return call
+
+
+@pytest.fixture
+def samples() -> Samples:
+    return Samples()
+
+
+@pytest.fixture
+def watch_os(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., WatchedOs]]:
+    def install(before: Callable[[int, str, tuple[Any, ...]], Any] = lambda *_: None) -> WatchedOs:
+        watched = WatchedOs(before)
+        monkeypatch.setattr(local_storage, "os", watched)
+        monkeypatch.setattr(local_files, "os", watched)
+        return watched
+
+    return install
+
+
+@pytest.fixture
+def run_in_child() -> Callable[[Callable[[], None]], int]:
+    """Runs a function in a forked process and returns its exit status; 1 when it raised."""
+
+    def run(work: Callable[[], None]) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries
+            pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                work()
+                status = 0
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path) -> FeatureStore:
+    return FeatureStore.create(tmp_path / "store", durability="process")

@@ -1,0 +1,159 @@
+"""Checkpoints, collection of garbage, and how quickly a plan is answered."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from vlpipe.stores import FeatureStore, state
+from vlpipe.stores.errors import SnapshotGone
+from vlpipe.stores.garbage import collect_garbage
+from vlpipe.stores.storage import open_storage
+
+
+def test_commits_write_checkpoints(store, samples, monkeypatch):
+    ids = [f"v{i}" for i in range(70)]
+    for video_id in ids:
+        samples.write(store, [video_id], samples.rgb)
+    checkpoints = sorted(path.name for path in Path(store.url, "ckpt").iterdir())
+    assert checkpoints == [f"{65:020d}", "latest.json"]
+    again = FeatureStore.open(store.url)
+    assert again._state.checkpoint_version == 65
+    samples.check(again, ids, samples.rgb)
+    samples.check(store, ids, samples.rgb)
+    assert again.digest("rgb") == store.digest("rgb")
+    assert again.videos() == store.videos()
+    past = FeatureStore.open(store.url, 30)
+    samples.check(past, ids[:30], samples.rgb)
+
+
+def test_a_failing_checkpoint_does_not_fail_the_commit(store, samples, monkeypatch, caplog):
+    monkeypatch.setattr(state.State, "is_checkpoint_due", True)
+    Path(store.url, "ckpt").write_text("in the way")
+    samples.write(store, ["a"], samples.rgb)
+    samples.check(store, ["a"], samples.rgb)
+    assert "no checkpoint was written" in caplog.text
+
+
+def test_a_checkpoint_of_another_writer_is_left_alone(store, samples):
+    samples.write(store, ["a"], samples.rgb)
+    folder = Path(store.url, "ckpt", f"{1:020d}")
+    folder.mkdir(parents=True)
+    (folder / "parts.parquet").write_bytes(b"by another version of a library")
+    assert store.checkpoint() == 1
+    assert [path.name for path in folder.iterdir()] == ["parts.parquet"]
+    again = FeatureStore.open(store.url)  # an unfinished checkpoint is none
+    samples.check(again, ["a"], samples.rgb)
+    assert store.checkpoint() == 1
+    samples.write(store, ["b"], samples.rgb)
+    assert store.checkpoint() == 2
+    assert FeatureStore.open(store.url)._state.checkpoint_version == 2
+
+
+def test_checkpoints_over_checkpoints(store, samples):
+    definitions = [samples.rgb, samples.audio]
+    for number in range(4):
+        samples.write(store, [f"v{number}", f"w{number}"])
+        store.checkpoint()
+        store.delete([f"w{number}"], ["rgb"])
+        samples.write(store, [f"v{number}"], samples.audio, mode="replace")
+        store = FeatureStore.open(store.url)
+    store.checkpoint()
+    store = FeatureStore.open(store.url)
+    samples.check(store, [f"v{i}" for i in range(4)], definitions[0])
+    samples.check(store, [f"{x}{i}" for i in range(4) for x in "vw"], definitions[1])
+    assert store.verify().is_sound
+    assert store.features["rgb"].num_videos == 4
+
+
+def _make_older(path, seconds):
+    for file in [path, *Path(path).rglob("*")]:
+        then = file.stat().st_mtime - seconds
+        os.utime(file, (then, then))
+
+
+def test_collection(store, samples):
+    samples.write(store, ["a", "b"], samples.rgb)
+    old = samples.definition("clip", version=1)
+    samples.write(store, ["a"], old)
+    store.drop("clip", old.generation)
+    root = Path(store.url)
+    orphan = root / "data" / "rgb" / samples.rgb.generation / "0000000000000000-0000000000000000"
+    (orphan / "rows").mkdir(parents=True)
+    (orphan / "rows" / "c.0.0").write_bytes(b"unfinished")
+    leftover = root / "log" / ".tmp-1234"
+    leftover.touch()
+    assert store.gc().parts == []  # all are young
+    assert store.verify().leftovers == ["log/.tmp-1234"]
+    report = store.gc(grace_s=0)
+    assert (len(report.parts), report.leftovers, report.is_dry_run) == (1, ["log/.tmp-1234"], True)
+    assert orphan.exists()
+    report = store.gc(grace_s=0, dry_run=False)
+    assert report.num_bytes == 10
+    assert not orphan.exists()
+    assert not leftover.exists()
+    samples.check(FeatureStore.open(store.url, 2), ["a"], old)  # dropped, and still retained
+
+
+def test_collection_of_dead_parts(store, samples):
+    old = samples.definition("clip", version=1)
+    samples.write(store, ["a"], old)
+    FeatureStore.open(store.url, 1).tag("baseline")
+    store.drop("clip", old.generation)
+    samples.write(store, ["a"], samples.rgb)
+    _make_older(Path(store.url), 8 * 24 * 3600)
+    assert store.gc().parts == []  # the tag holds it
+    Path(store.url, "refs", "tags", "baseline.json").unlink()
+    FeatureStore.open(store.url, 1).pin("training", hours=1)
+    assert store.gc().parts == []
+    FeatureStore.open(store.url, 1).pin("training", hours=-1)
+    past = FeatureStore.open(store.url, 1)
+    (part,) = store.gc(dry_run=False).parts
+    assert not Path(store.url, part).exists()
+    with pytest.raises(SnapshotGone):
+        past["clip"]["a"]
+    samples.check(FeatureStore.open(store.url), ["a"], samples.rgb)
+    assert store.verify().is_sound
+
+
+def test_outdated_checkpoints_are_collected(store, samples):
+    for video_id in "abcd":
+        samples.write(store, [video_id], samples.rgb)
+        store.checkpoint()
+    report = collect_garbage(open_storage(store.url), grace_s=0, is_dry_run=False)
+    assert [folder[-2:] for folder in report.checkpoints] == ["02", "01"]
+    samples.check(FeatureStore.open(store.url, 2), ["a", "b"], samples.rgb)
+
+
+def test_old_parts_are_not_committed(store, samples, monkeypatch):
+    from vlpipe.stores import batch_parts
+    from vlpipe.stores.errors import StoreUnwritable
+
+    monkeypatch.setattr(batch_parts, "GRACE_S", -1.0)
+    with pytest.raises(StoreUnwritable, match="hours old"):
+        samples.write(store, ["a"])
+    assert store.refresh() == 0
+
+
+@pytest.mark.slow
+def test_a_plan_for_72000_videos_is_quick(store, samples):
+    from vlpipe.stores import FeatureDefinition
+
+    definition = FeatureDefinition("level", "uint8", (), ())
+    features = samples.rows(definition, "x", 2)
+    ids = [f"tumblr_{i:06d}" for i in range(72_000)]
+    with store.writer([definition]) as writer:
+        for video_id in ids:
+            writer.add(video_id, {"level": features}, source="0" * 32, source_size=1)
+        for number in range(1000):
+            writer.fail(f"bad {number}", None, "decode", "no frames")
+    store.checkpoint()
+    started = time.perf_counter()
+    again = FeatureStore.open(store.url)
+    opened = time.perf_counter()
+    status = again.status(definition, [*ids, *(f"bad {i}" for i in range(1000)), "new"])
+    answered = time.perf_counter()
+    assert [status[i].standing for i in (ids[5], "bad 7", "new")] == ["stored", "failed", "absent"]
+    assert len(again["level"]) == 72_000
+    assert opened - started < 0.5  # a tenth of it on an idle machine
+    assert answered - opened < 1.5
