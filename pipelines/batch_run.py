@@ -315,11 +315,11 @@ class BatchRun:
 
     def _finish_complete(self, videos: Iterable[_VideoState], writer: "FeatureWriter") -> None:
         for video in videos:
-            if video.is_decoded and all(
+            is_complete = video.is_decoded and all(
                 name in video.failures or track.is_complete for name, track in video.tracks.items()
-            ):
-                if self._open.pop(video.task.id, None) is not None:
-                    self._finish(video, writer)
+            )
+            if is_complete and self._open.pop(video.task.id, None) is not None:
+                self._finish(video, writer)
 
     def _finish(self, video: _VideoState, writer: "FeatureWriter") -> None:
         started = time.monotonic()
@@ -329,11 +329,15 @@ class BatchRun:
         for name, track in video.tracks.items():
             if name not in failures and track.failure is not None:
                 failures[name] = track.failure
-        failed: list[Failure] = []
-        for name, (kind, message) in failures.items():
-            features = tuple(d.name for d in self._definitions[name])
-            writer.fail(video.task.id, features, kind, message)
-            failed.append(Failure(id=video.task.id, features=features, kind=kind, message=message))
+        lost: dict[tuple[str, str], list[str]] = {}
+        for name, reason in failures.items():
+            lost.setdefault(reason, []).extend(d.name for d in self._definitions[name])
+        failed = [
+            Failure(id=video.task.id, features=tuple(features), kind=kind, message=message)
+            for (kind, message), features in lost.items()
+        ]
+        for failure in failed:
+            writer.fail(failure.id, failure.features, failure.kind, failure.message)
         self._add(video, [n for n in video.tracks if n not in failures], writer)
         for track in video.tracks.values():
             for buffer in track.buffers.values():

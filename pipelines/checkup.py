@@ -66,9 +66,11 @@ def _rooms() -> Iterator[Finding]:
     ]
     if lost:
         yield Finding(
-            "package", "fail", f"vlpipe.{', vlpipe.'.join(lost)} cannot be imported",
+            "package",
+            "fail",
+            f"vlpipe.{', vlpipe.'.join(lost)} cannot be imported",
             "check out on a file system with symbolic links, or `pip install` a wheel",
-        )  # fmt: skip
+        )
     else:
         yield Finding("package", "ok", f"vlpipe {importlib.metadata.version('vlpipe')}")
 
@@ -113,8 +115,7 @@ def _media() -> Iterator[Finding]:
     if count == 2:
         yield Finding("decoding", "ok", "a child process decoded a GIF")
     else:
-        yield Finding("decoding", "fail", f"2 frames were written, {count} decoded",
-                      "reinstall av")  # fmt: skip
+        yield Finding("decoding", "fail", f"2 frames were written, {count} decoded", "reinstall av")
 
 
 def _version(av: object, library: str) -> str:
@@ -125,25 +126,38 @@ def _version(av: object, library: str) -> str:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads, "
-                  f"{torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
+    yield Finding(
+        "torch",
+        "ok",
+        f"{torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}",
+    )
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(index)
-            yield Finding("GPU", "ok", f"cuda:{index} {facts.name}, "
-                          f"{facts.total_memory / 2**30:.0f} GiB")  # fmt: skip
+            yield Finding(
+                "GPU", "ok", f"cuda:{index} {facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+            )
     else:
-        yield Finding("GPU", "warn", "none that torch can use",
-                      "fine for tests and the demo; for large datasets see the CUDA notes of "
-                      "your torch build")  # fmt: skip
+        yield Finding(
+            "GPU",
+            "warn",
+            "none that torch can use",
+            "fine for tests and the demo; for large datasets see the CUDA notes of "
+            "your torch build",
+        )
 
 
 def _disk() -> Iterator[Finding]:
     for what, path in (("temporary files", tempfile.gettempdir()), ("here", ".")):
         free = shutil.disk_usage(path).free
         is_enough = free > _ENOUGH_DISK_BYTES
-        yield Finding(f"disk ({what})", "ok" if is_enough else "warn", f"{free / 1e9:.0f} GB free",
-                      None if is_enough else "features of a large dataset take tens of gigabytes")  # fmt: skip
+        yield Finding(
+            f"disk ({what})",
+            "ok" if is_enough else "warn",
+            f"{free / 1e9:.0f} GB free",
+            None if is_enough else "features of a large dataset take tens of gigabytes",
+        )
     from vlpipe.stores import FeatureStore
 
     with tempfile.TemporaryDirectory(dir=".") as folder:
@@ -161,8 +175,12 @@ def _weights() -> Iterator[Finding]:
     if added:
         yield Finding("weights", "ok", f"{', '.join(added)} in {folder.path}")
     else:
-        yield Finding("weights", "warn", f"none of {len(known)} published checkpoints in "
-                      f"{folder.path}", "`vlpipe weights ls`, then `vlpipe weights add NAME FILE`")  # fmt: skip
+        yield Finding(
+            "weights",
+            "warn",
+            f"none of {len(known)} published checkpoints in {folder.path}",
+            "`vlpipe weights ls`, then `vlpipe weights add NAME FILE`",
+        )
 
 
 def _prefect() -> Iterator[Finding]:
@@ -178,8 +196,12 @@ def _prefect() -> Iterator[Finding]:
     quiet = os.environ["DO_NOT_TRACK"] == "1" and re.fullmatch(
         r"(?i)false|0", os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]
     )
-    yield Finding("telemetry", "ok" if quiet else "warn", "off" if quiet else "on",
-                  None if quiet else "unset DO_NOT_TRACK and PREFECT_SERVER_ANALYTICS_ENABLED")  # fmt: skip
+    yield Finding(
+        "telemetry",
+        "ok" if quiet else "warn",
+        "off" if quiet else "on",
+        None if quiet else "unset DO_NOT_TRACK and PREFECT_SERVER_ANALYTICS_ENABLED",
+    )
 
 
 def _api(url: str) -> Finding:
@@ -189,12 +211,20 @@ def _api(url: str) -> Finding:
         answer = httpx.get(f"{url.rstrip('/')}/health", timeout=5)
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        return Finding("Prefect API", "fail", f"{url}: {error}",
-                       "start it (`prefect server start`), or unset PREFECT_API_URL")  # fmt: skip
+        return Finding(
+            "Prefect API",
+            "fail",
+            f"{url}: {error}",
+            "start it (`prefect server start`), or unset PREFECT_API_URL",
+        )
     host = httpx.URL(url).host
     if host in ("0.0.0.0", "::"):
-        return Finding("Prefect API", "warn", f"{url}: whoever connects can run code",
-                       "bind the server to 127.0.0.1")  # fmt: skip
+        return Finding(
+            "Prefect API",
+            "warn",
+            f"{url}: whoever connects can run code",
+            "bind the server to 127.0.0.1",
+        )
     return Finding("Prefect API", "ok", url)
 
 
@@ -202,8 +232,9 @@ def _store(url: str) -> Iterator[Finding]:
     from vlpipe.stores import FeatureStore
 
     with FeatureStore.open(url) as store:
-        yield Finding("store", "ok", f"{url}: version {store.version}, "
-                      f"{len(store.features)} features")  # fmt: skip
+        yield Finding(
+            "store", "ok", f"{url}: version {store.version}, {len(store.features)} features"
+        )
 
 
 def python_and_platform() -> str:

@@ -61,10 +61,9 @@ def run_demo(
         common.model_copy(update={"dataset": "demo", "root": dataset_root}),
         common.model_copy(update={"paths": (broken,)}),
     ]
-    summaries: list[ExtractionSummary] = []
-    for job in jobs:
-        if not stop.is_set():
-            summaries.append(run_extraction(job, observer=observer, stop=stop))
+    summaries = [
+        run_extraction(job, observer=observer, stop=stop) for job in jobs if not stop.is_set()
+    ]
     was_interrupted = stop.is_set()
     report = out / "report.html"
     if not was_interrupted:

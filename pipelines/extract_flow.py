@@ -16,7 +16,6 @@ from prefect import flow, get_run_logger, task  # noqa: E402 - reads its setting
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
-from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from prefect.tasks import Task  # noqa: E402
 
 from vlpipe.pipelines.batches import Batch  # noqa: E402
@@ -69,7 +68,6 @@ def run_as_flow(
     @flow(
         name="extract",
         flow_run_name=f"extract-{job.source_name}",
-        task_runner=ThreadPoolTaskRunner(max_workers=1),
         validate_parameters=False,
     )
     def observed_extract(job: ExtractionJob) -> ExtractionSummary:
@@ -79,8 +77,7 @@ def run_as_flow(
     return summary
 
 
-# One batch at a time: a batch fills the machine by itself, and its networks exist once.
-@flow(name="extract", task_runner=ThreadPoolTaskRunner(max_workers=1))
+@flow(name="extract")
 def extract(job: ExtractionJob) -> ExtractionSummary:
     """Extracts a dataset's features into a store; the entry point of deployments.
 
@@ -101,6 +98,7 @@ def _extract(job: ExtractionJob, observer: Observer, stop: threading.Event) -> E
     receipts: list[BatchReceipt] = []
     with ExtractionWorker(job, specs=plan.specs) as worker:
         quarantine_problems(plan, worker.store)
+        # One after the other: a batch fills the machine, and its networks exist once.
         for batch in plan.batches:
             if stop.is_set():
                 break

@@ -40,10 +40,10 @@ class Problem:
 class Plan:
     """The work of one job.
 
-    selected: ids of all videos of the job. stored: ids that have everything already. missing: ids
-    that the tables name and that are not on disk. deleted: ids that somebody deleted from the store;
-    they stay out unless the job restores them. failed_before: ids in quarantine that are not
-    tried again. problems: ids that cannot be tried. batches: the work.
+    selected: ids of all videos of the job. stored: those that have everything already. deleted:
+    those that somebody deleted from the store; they stay out unless the job restores them.
+    missing: those that the tables name and that are not on disk. failed_before: those in
+    quarantine that are not tried again. problems: those that cannot be tried. batches: the work.
     """
 
     job: ExtractionJob

@@ -1,4 +1,4 @@
-"""Small media files for tests, made on the spot by ffmpeg, PyAV and Pillow; nothing is committed."""
+"""Small media files for tests, made on the spot by ffmpeg, PyAV and Pillow."""
 
 import random
 import subprocess
@@ -101,9 +101,8 @@ def make_numbered(
     fps: int = 25,
 ) -> Path:
     """A video whose i-th picture shows the number i from `times[i]` ticks on."""
-    with av.open(
-        f"file:{path}", "w", format=path.suffix[1:].replace("mkv", "matroska")
-    ) as container:
+    container_format = {"mkv": "matroska"}.get(path.suffix[1:], path.suffix[1:])
+    with av.open(f"file:{path}", "w", format=container_format) as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height = 96, 16
         stream.pix_fmt = "yuv420p"

@@ -134,7 +134,7 @@ class _TableBuilder:
 
     def _has_open_gops(self, starts: NDArray[np.int64]) -> bool:
         # In the order of decoding: does anything after a key frame come before it on screen?
-        keys = np.flatnonzero(np.frombuffer(self.is_key, np.bool_)) if self.is_key else []
+        keys = np.flatnonzero(np.array(self.is_key, np.bool_))
         if not len(keys):
             return False
         key_of_each = np.searchsorted(keys, np.arange(len(starts)), side="right") - 1

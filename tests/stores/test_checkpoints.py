@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from vlpipe.stores import FeatureStore, state
 from vlpipe.stores.errors import SnapshotGone
 from vlpipe.stores.garbage import collect_garbage

@@ -8,6 +8,7 @@ import time
 import warnings
 
 import pytest
+
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.ledger import Ledger
 from vlpipe.stores.memory_storage import MemoryStorage

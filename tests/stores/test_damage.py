@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreDamaged, UsageError, VlpipeError
 
 IDS = ["a", "b", "c"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_store(tmp_path, samples):
     """A store with a checkpoint, entries after it, failures, deletions and a tag."""
     store = FeatureStore.create(tmp_path / "small", durability="process")

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore
 from vlpipe.stores.errors import FeatureMissing, VideoMissing
 

@@ -1,6 +1,7 @@
 """Constant-rate sequences choose the source frames that ffmpeg's `fps` filter chooses."""
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_table_and_stream_agree(steps: list[int], start: int, rate: Fraction) ->
     resampler = RateResampler(time_base, rate)
     streamed = [
         index
-        for index, (a, b) in enumerate(zip(times, times[1:], strict=False))
+        for index, (a, b) in enumerate(pairwise(times))
         for _ in resampler.slots(int(a), int(b))
     ]
     assert source_of_each_slot(starts, end, time_base, rate).tolist() == streamed
