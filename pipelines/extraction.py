@@ -206,10 +206,9 @@ def _activate_complete(plan: Plan, store: FeatureStore) -> dict[str, str]:
     waiting: dict[str, str] = {}
     for definition in (d for ds in plan.definitions.values() for d in ds):
         active = store.features.get(definition.name)
-        generations = [g.generation for g in store.generations(definition.name)]
-        if active is None or definition.generation not in generations:
+        if active is None or active.generation == definition.generation:
             continue
-        if active.generation == definition.generation:
+        if definition.generation not in [g.generation for g in store.generations(definition.name)]:
             continue
         try:
             store.activate(definition.name, definition.generation)

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +24,14 @@ class LocalFile:
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
 
-    def read_into(self, offset: int, target: npt.NDArray[np.uint8]) -> int:
+    def read_into(self, offset: int, target: npt.NDArray[Any]) -> int:
         num_read = os.preadv(self._descriptor, (target.data,), offset)
-        if num_read == len(target):
+        if num_read == target.nbytes:
             return num_read
         # The kernel moves at most 2 GiB at once and may stop earlier.
-        while num_read < len(target):
-            more = os.preadv(self._descriptor, (target[num_read:].data,), offset + num_read)
+        data = target.reshape(-1).view(np.uint8)
+        while num_read < len(data):
+            more = os.preadv(self._descriptor, (data[num_read:].data,), offset + num_read)
             if more == 0:
                 break
             num_read += more

@@ -91,9 +91,9 @@ class MemoryObject:
         self._data = data
         self.size = len(data)
 
-    def read_into(self, offset: int, target: npt.NDArray[np.uint8]) -> int:
-        found = self._data[offset : offset + len(target)]
-        target[: len(found)] = found
+    def read_into(self, offset: int, target: npt.NDArray[Any]) -> int:
+        found = self._data[offset : offset + target.nbytes]
+        target.reshape(-1).view(np.uint8)[: len(found)] = found
         return len(found)
 
 

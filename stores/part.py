@@ -50,7 +50,7 @@ class Part:
     def spans_file(self) -> str:
         return array_file(self.folder, "spans", 2)
 
-    @property
+    @cached_property
     def rows_shape(self) -> RowFileShape:
         dtype = np.dtype(self.dtype).newbyteorder("<")
         return RowFileShape(self.num_rows, dtype, self.row_shape, self.chunk_rows)
@@ -59,7 +59,7 @@ class Part:
     def spans_shape(self) -> RowFileShape:
         return RowFileShape.of(self.num_rows, _SPANS_DTYPE, (2,))
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether the rows lie uncompressed, one after the other, behind the header."""
         return self.codec == "none" and self.form == "zarr"

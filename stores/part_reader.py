@@ -36,13 +36,11 @@ class PartReader:
         """[count, *row_shape] of the stored dtype."""
         if not part.is_plain:
             return self._read_foreign(part, "rows", start, count)
-        dtype = np.dtype(part.dtype).newbyteorder("<")
-        rows = np.empty((count, *part.row_shape), dtype)
+        shape = part.rows_shape
+        rows = np.empty((count, *part.row_shape), shape.dtype)
         if count:
-            row_bytes = rows.nbytes // count
-            self._fill(
-                part, part.rows_file, part.rows_bytes, part.base + start * row_bytes, rows, video_id
-            )
+            offset = part.base + start * shape.row_bytes
+            self._fill(part, part.rows_file, part.rows_bytes, offset, rows, video_id)
         return rows
 
     def read_spans(
@@ -81,16 +79,15 @@ class PartReader:
         video_id: str,
     ) -> None:
         file = self._file(part, name, num_bytes)
-        data = target.reshape(-1).view(np.uint8)
         try:
-            num_read = file.read_into(offset, data)
+            num_read = file.read_into(offset, target)
         except OSError as error:
             raise StoreDamaged(
                 f"{self._storage.url}/{name}, video {video_id!r}: cannot be read: {error}"
             ) from error
-        if num_read != len(data):
+        if num_read != target.nbytes:
             raise StoreDamaged(
-                f"{self._storage.url}/{name}, video {video_id!r}: {num_read} of {len(data)} bytes "
+                f"{self._storage.url}/{name}, video {video_id!r}: {num_read} of {target.nbytes} bytes "
                 f"could be read from byte {offset} on"
             )
 

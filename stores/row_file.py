@@ -13,6 +13,7 @@ matrix itself, so a video is one contiguous range for those who know where it be
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class RowFileShape:
         )
         return cls(num_rows, dtype, row_shape, chunk_rows)
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         return row_size_bytes(self.dtype, self.row_shape)
 

@@ -26,8 +26,8 @@ class RangeReader(Protocol):
     @property
     def size(self) -> int: ...
 
-    def read_into(self, offset: int, target: npt.NDArray[np.uint8]) -> int:
-        """How many bytes were read into `target`: fewer than asked only at the end."""
+    def read_into(self, offset: int, target: npt.NDArray[Any]) -> int:
+        """How many bytes were read into the C-contiguous `target`: fewer only at the end."""
         ...
 
 

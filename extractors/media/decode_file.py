@@ -88,7 +88,6 @@ def decode_file(job: DecodeJob, emit: Emit, should_stop: Callable[[], bool]) -> 
                     part.finish()
     except DecodeFault as fault:
         raise damaged(probed.path, fault, probed) from fault
-    job.log.poll()
     counts.warnings += [line for line in job.log.lines if line not in counts.warnings]
     return counts
 
@@ -162,6 +161,7 @@ class _FramePass:
             job.limits,
             str(probed.path),
             job.log,
+            probed.table,
             strict=job.is_strict,
             threads=job.threads,
         )
@@ -215,7 +215,7 @@ class _SoundPass:
             opened(job.probed.path, job.probed.head, job.limits)
         )
         assert stream is not None
-        self._reader = AudioReader(container, stream, strict=job.is_strict)
+        self._reader = AudioReader(container, stream, job.log, strict=job.is_strict)
         self._pieces: Iterator[MonoPiece] = self._reader.pieces()
         self._tracks = [
             SampleTrack(index, request, job.limits, emit, str(job.probed.path))

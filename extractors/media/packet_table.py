@@ -32,6 +32,7 @@ class PacketTable:
     num_discarded: packets that the container marks as not to be shown (edit lists).
     is_exact: every packet had its own time stamp.
     fault: why reading stopped early, None if it did not.
+    stored_starts: int64 [N], the time stamps in the file where `starts` differ from them (GIF).
     """
 
     time_base: Fraction
@@ -43,6 +44,18 @@ class PacketTable:
     num_discarded: int
     is_exact: bool
     fault: str | None
+    stored_starts: NDArray[np.int64] | None = None
+
+    @property
+    def is_retimed(self) -> bool:
+        return self.stored_starts is not None
+
+    def retimed(self, start: int) -> int:
+        """The tick of `starts` for a time stamp of the file."""
+        if self.stored_starts is None:
+            return start
+        index = int(np.searchsorted(self.stored_starts, start, side="right")) - 1
+        return int(self.starts[max(index, 0)])
 
     @property
     def num_packets(self) -> int:
@@ -67,6 +80,10 @@ class PacketTable:
         return self.num_packets / seconds if seconds > 0 else 0.0
 
 
+# Hundredths of a second. ffmpeg 5 and browsers show pictures with less than the minimum for the
+# default; later releases of ffmpeg do so for a delay of 0 only. Published features come from the
+# older rule, and results must not depend on the release.
+_GIF_MIN_DELAY, _GIF_DEFAULT_DELAY = 2, 10
 _MPEG4_PICTURE = b"\x00\x00\x01\xb6"
 
 
@@ -120,7 +137,15 @@ class _TableBuilder:
         if len(ordered) and end <= ordered[-1]:
             # Without durations the last packet lasts as long as the one before it.
             end = int(ordered[-1]) + (int(ordered[-1] - ordered[-2]) if len(ordered) > 1 else 1)
+        stored_starts = None
+        if self.codec == "gif" and len(ordered):
+            delays = np.diff(np.append(ordered, end))
+            if delays.min() < _GIF_MIN_DELAY:
+                delays[delays < _GIF_MIN_DELAY] = _GIF_DEFAULT_DELAY
+                stored_starts, times = ordered, np.cumsum(np.append(ordered[0], delays))
+                ordered, end = times[:-1], int(times[-1])
         return PacketTable(
+            stored_starts=stored_starts,
             time_base=self.time_base,
             starts=ordered,
             is_key=np.frombuffer(self.is_key, np.bool_)[order] if self.is_key else order > 0,

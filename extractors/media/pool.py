@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from vlpipe.extractors.errors import MediaError
 from vlpipe.extractors.media.child_process import ChildProcess
 from vlpipe.extractors.media.decode_stream import DecodeStream
 from vlpipe.extractors.media.file_kind import check_file, media_path
@@ -85,7 +86,14 @@ class DecodePool:
             **self._settings,
         }
         child = self._take()
-        return DecodeStream(child, job, requests, self.limits, num_bytes, self._give_back)
+        is_fresh = child.num_jobs == 0
+        try:
+            return DecodeStream(child, job, requests, self.limits, num_bytes, self._give_back)
+        except MediaError as error:
+            if error.kind != "crashed" or is_fresh:
+                raise
+        # A child that had been idle may have died of something else than this file.
+        return DecodeStream(self._take(), job, requests, self.limits, num_bytes, self._give_back)
 
     def _take(self) -> ChildProcess:
         self._free.acquire()

@@ -85,7 +85,7 @@ def probe_file(
         # What is said of the headers is often harmless, of packets never. Matroska's headers and
         # packets are elements alike.
         if not container_name.startswith("matroska"):
-            log.poll()
+            log.forget(container_name)
         table, span = read_packets(container, video, audio, limits, str(path))
         faults = _faults_of(path, head, container_name, table, log)
         num_expected = _num_expected(container, video, table, is_cut=bool(faults))
@@ -138,7 +138,7 @@ def _probe_pictures(
                 hint="fetch the file again",
             )
         is_exact = read_with_decord.is_exact_for(
-            container, stream, table, frame, is_turned=is_turned(frame)
+            path, container, stream, table, frame, is_turned=is_turned(frame)
         )
         if choice == "decord" and not is_exact:
             raise MediaError(

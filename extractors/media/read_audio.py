@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vlpipe.extractors.media.decoder_log import DecoderLog
 from vlpipe.extractors.media.packet_table import start_ticks
 from vlpipe.extractors.media.read_with_pyav import prepare_decoder
 from vlpipe.extractors.media.source_frame import DecodeFault
@@ -42,7 +43,10 @@ class AudioReader:
     faults: what went wrong, in words; with `strict` the first one raises DecodeFault instead.
     """
 
-    def __init__(self, container: "InputContainer", stream: "AudioStream", *, strict: bool) -> None:
+    def __init__(
+        self, container: "InputContainer", stream: "AudioStream", log: DecoderLog, *, strict: bool
+    ) -> None:
+        self._log = log
         self._container, self._stream, self._strict = container, stream, strict
         self.faults: list[str] = []
         self.num_samples = 0
@@ -65,17 +69,26 @@ class AudioReader:
     def _decoded(self) -> "Iterator[av.AudioFrame]":
         import av
 
-        num_packets = 0
+        num_packets, name = 0, self._stream.codec_context.name
+        # MP3 that was cut out of a longer stream complains of its bit reservoir and goes on.
+        is_talkative = name.startswith(("mp3", "mp2"))
+        self._log.forget(name)
         try:
             for packet in self._container.demux(self._stream):
                 num_packets += 1
+                fault: str | None = None
+                frames: list[av.AudioFrame] = []
                 try:
-                    yield from self._stream.codec_context.decode(packet)
+                    frames = self._stream.codec_context.decode(packet)
                 except av.EOFError:
                     return
                 except av.FFmpegError as error:
-                    if num_packets > _NUM_LEAD_IN:
-                        self._fail(f"{self._stream.codec_context.name}: {error.strerror}")
+                    fault = f"{name}: {error.strerror}"
+                # Parsers drop what they cannot make out and only say so here (FLAC).
+                fault = self._log.first_from(name) or fault
+                if fault is not None and num_packets > _NUM_LEAD_IN and not is_talkative:
+                    self._fail(fault)
+                yield from frames
         except av.FFmpegError as error:
             self._fail(f"reading stops: {error.strerror}")
 

@@ -33,6 +33,7 @@ _SPARSE_SHARE = 0.5
 
 
 def is_exact_for(
+    path: Path,
     container: "InputContainer",
     stream: "VideoStream",
     table: PacketTable,
@@ -42,7 +43,8 @@ def is_exact_for(
 ) -> bool:
     """Whether decord reads this file exactly; depends on the file alone, never on requests."""
     return (
-        container.format.name.startswith(_CONTAINERS)
+        _is_utf8(path)
+        and container.format.name.startswith(_CONTAINERS)
         and len(container.streams.video) == 1
         and stream.codec_context.name in _CODECS
         and first.format.name in _PIXEL_FORMATS
@@ -84,13 +86,13 @@ class DecordReader:
         import decord
 
         decord.logging.set_level(decord.logging.ERROR)
-        log.poll()
+        log.forget(*sources)
         self._table, self._log, self._sources = table, log, sources
         self.num_decoded = 0
         try:
             self._reader: Any = decord.VideoReader(str(path), num_threads=threads)
             times = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
-        except RuntimeError as error:
+        except (decord.DECORDError, RuntimeError) as error:
             raise DecodeFault(f"decord: {_first_line(error)}", 0) from error
         self._wanted = wanted
         promised = table.starts * float(table.time_base)
@@ -101,6 +103,8 @@ class DecordReader:
 
     def frames(self) -> Iterator[SourceFrame]:
         """The wanted pictures in display order."""
+        import decord
+
         table = self._table
         ends = np.append(table.starts[1:], table.end)
         at = 0
@@ -109,7 +113,7 @@ class DecordReader:
                 if index != at:
                     self._reader.seek_accurate(index)
                 picture = self._reader.next().asnumpy()
-            except (RuntimeError, StopIteration) as error:
+            except (decord.DECORDError, RuntimeError, StopIteration) as error:
                 raise DecodeFault(f"decord: {_first_line(error)}", self.num_decoded) from error
             at = index + 1
             self.num_decoded += 1
@@ -121,6 +125,15 @@ class DecordReader:
         # decord replaces what it cannot decode by the picture before and only says so here.
         if (line := self._log.first_from(*self._sources)) is not None:
             raise DecodeFault(f"decord: {line}", self.num_decoded)
+
+
+def _is_utf8(path: Path) -> bool:
+    # decord takes names as UTF-8 only.
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _source_frame(index: int, start: int, end: int, picture: NDArray[np.uint8]) -> SourceFrame:

@@ -1,12 +1,13 @@
 """Pictures of a file in display order, decoded by PyAV (libavcodec)."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vlpipe.extractors.media.decoder_log import DecoderLog
 from vlpipe.extractors.media.limits import DecodeLimits
-from vlpipe.extractors.media.packet_table import start_ticks
+from vlpipe.extractors.media.packet_table import PacketTable, start_ticks
 from vlpipe.extractors.media.rgb_conversion import RgbConverter
 from vlpipe.extractors.media.source_frame import DecodeFault, SourceFrame
 
@@ -27,6 +28,10 @@ def prepare_decoder(stream: "VideoStream | AudioStream", *, strict: bool, thread
         context.options = {**context.options, "err_detect": "crccheck+explode"}
 
 
+# How libavcodec words it when RLIMIT_AS leaves no room for another picture.
+_OUT_OF_MEMORY = "get_buffer() failed"
+
+
 class PyavReader:
     """Decodes one video stream from its first packet to its last.
 
@@ -42,13 +47,14 @@ class PyavReader:
         limits: DecodeLimits,
         name: str,
         log: DecoderLog,
+        table: PacketTable | None = None,
         *,
         strict: bool,
         threads: int = 1,
     ) -> None:
         self._container, self._stream = container, stream
         self._limits, self._name, self._strict = limits, name, strict
-        self._log = log
+        self._log, self._table = log, table
         self._log_sources = (stream.codec_context.name, container.format.name)
         self._first_key: int | None = None
         self.faults: list[str] = []
@@ -63,7 +69,7 @@ class PyavReader:
         """The frames as they leave the decoder."""
         import av
 
-        self._log.poll()
+        self._log.forget(*self._log_sources)
         try:
             for packet in self._container.demux(self._stream):
                 yield from self._checked(self._decode(packet))
@@ -81,12 +87,16 @@ class PyavReader:
         except av.EOFError:
             pass
         except av.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from error
             fault = f"{self._stream.codec_context.name}: {error.strerror}"
         if packet is not None and packet.size and self._is_lead_in(packet):
-            self._log.forget_new()
+            self._log.forget(*self._log_sources)
             return frames
         # Errors that libavcodec conceals (LZW codes of a GIF) or demuxers skip over (Matroska).
         fault = self._log.first_from(*self._log_sources) or fault
+        if fault is not None and _OUT_OF_MEMORY in fault:
+            raise MemoryError
         if fault is not None:
             self._fail(fault)
         return frames
@@ -123,6 +133,8 @@ class PyavReader:
             time = frame.pts if frame.pts is not None else frame.dts
             # Without a time stamp a picture follows the one before it.
             next_start = time - offset if time is not None else start + step
+            if self._table is not None:
+                next_start = self._table.retimed(next_start)
             if held is not None:
                 # Time stamps that run backwards leave a picture without time on screen.
                 next_start = max(start, next_start)
@@ -131,6 +143,8 @@ class PyavReader:
             held, start = frame, next_start
         if held is not None:
             end = start + _last_duration(held, step, self._stream)
+            if self._table is not None and self._table.is_retimed:
+                end = max(end, self._table.end)
             yield _source_frame(self.num_decoded - 1, start, end, held, converter)
 
 

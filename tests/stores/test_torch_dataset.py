@@ -27,8 +27,9 @@ def test_items(store, samples):
         store.torch_dataset([])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("has_checkpoint", [True, False])
+@pytest.mark.parametrize(
+    ("method", "has_checkpoint"), [("fork", True), ("fork", False), ("spawn", True)]
+)
 @pytest.mark.slow
 def test_workers(store, samples, method, has_checkpoint):
     from torch.utils.data import DataLoader

@@ -232,12 +232,14 @@ def test_activation_by_the_writer(any_store, samples):
 
 def test_a_generation_dropped_while_it_is_written(any_store, samples):
     samples.write(any_store, ["a"], samples.rgb)
-    with (
-        pytest.raises(UsageError, match="dropped by entry 2 while it was written"),
-        any_store.writer([samples.rgb]) as writer,
-    ):
-        writer.add("b", {"rgb": samples.rows(samples.rgb, "b")})
-        FeatureStore.open(any_store.url).drop("rgb", samples.rgb.generation)
+
+    def write():
+        with any_store.writer([samples.rgb]) as writer:
+            writer.add("b", {"rgb": samples.rows(samples.rgb, "b")})
+            FeatureStore.open(any_store.url).drop("rgb", samples.rgb.generation)
+
+    with pytest.raises(UsageError, match="dropped by entry 2 while it was written"):
+        write()
     any_store.refresh()
     assert any_store.version == 2
 
@@ -408,9 +410,11 @@ def test_parts_are_closed_when_full(store, samples, monkeypatch):
     samples.check(store, ids)
     report = store.verify()
     assert (report.num_parts, report.problems, store.version) == (6, [], 1)
-    with store.writer([samples.rgb]) as writer, pytest.raises(ValueError, match="added twice"):
-        for video_id in ("x", "y", "z", "x"):
+    with store.writer([samples.rgb]) as writer:
+        for video_id in ("x", "y", "z"):
             writer.add(video_id, {"rgb": samples.rows(samples.rgb, video_id)})
+        with pytest.raises(ValueError, match="added twice"):
+            writer.add("x", {"rgb": samples.rows(samples.rgb, "x")})
 
 
 def test_opening_what_is_not_a_store(tmp_path, store):
@@ -465,7 +469,7 @@ def test_collected_versions(store, samples):
     past = FeatureStore.open(store.url, 1)
     store.delete(["a"])
     shutil.rmtree(Path(store.url) / "data" / "rgb")
-    with pytest.raises(SnapshotGone, match="version 1 .* were collected; the newest version is 2"):
+    with pytest.raises(SnapshotGone, match=r"version 1 .* were collected; the newest version is 2"):
         past["rgb"]["a"]
     other = FeatureStore.create(f"{store.url}-2")
     samples.write(other, ["a"], samples.rgb)

@@ -18,7 +18,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
         p, seconds=3, options=["-preset", "medium", "-g", "12", "-x264-params", "open-gop=1"]
     ),
     "plain.gif": lambda p: make_gif(p, [40] * 20),
-    "vp8.webm": lambda p: make_video(p, codec="libvpx", audio="libvorbis"),
+    "vp8.webm": lambda p: make_video(p, seconds=4, codec="libvpx", audio="libvorbis"),
     "mpeg4.avi": lambda p: make_video(p, codec="mpeg4", audio="libmp3lame"),
     "ffv1.mkv": lambda p: make_video(p, codec="ffv1", audio="flac"),
 }

@@ -1,6 +1,6 @@
 """Damaged files: refused with found and expected when strict, counted when lenient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from decoded_media import decode_all
 from made_media import cut, ffmpeg, mutate
 
 from vlpipe.extractors.errors import MEDIA_ERROR_KINDS
-from vlpipe.extractors.media import AudioRequest, DecodePool, FrameRequest, MediaError
+from vlpipe.extractors.media import AudioRequest, DecodePool, FrameRequest, MediaError, MediaRequest
 
 TRUNCATED = ["fast_start.mp4", "vp8.webm", "ffv1.mkv", "mpeg4.avi", "plain.gif"]
 
@@ -48,9 +48,9 @@ def test_truncation_is_noticed(
     assert 0 < len(got.frames()) <= len(whole.frames())
     assert got.summary.warnings
     if name in ("fast_start.mp4", "mpeg4.avi"):
-        # These containers state the number of pictures in front.
-        assert got.summary.frames_expected == len(whole.frames())
-        assert got.summary.ratio == len(got.frames()) / len(whole.frames())
+        # These containers state the number of pictures in front; AVI counts an empty one too.
+        assert abs(got.summary.frames_expected - len(whole.frames())) <= (name == "mpeg4.avi")
+        assert got.summary.ratio == len(got.frames()) / got.summary.frames_expected
 
 
 def test_an_mp4_without_its_index_is_damaged(
@@ -96,6 +96,14 @@ def test_damaged_sound_is_noticed(
     assert got.summary.warnings
 
 
+def _error_of(pool: DecodePool, path: Path, requests: Sequence[MediaRequest]) -> MediaError | None:
+    try:
+        decode_all(pool, path, *requests)
+    except MediaError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize(
     "name", ["plain.mp4", "b_frames.mp4", "vp8.webm", "mpeg4.avi", "ffv1.mkv", "plain.gif"]
 )
@@ -107,15 +115,12 @@ def test_every_mutant_ends_as_result_or_media_error(
     kinds = []
     for seed in range(60):
         path.write_bytes(mutate(data, seed))
-        chosen = requests if seed % 2 else requests[1:2]
-        try:
-            decode_all(pool, path, *chosen)
-            kinds.append("ok")
-        except MediaError as error:
+        error = _error_of(pool, path, requests if seed % 2 else requests[1:2])
+        if error is not None:
             assert error.kind in MEDIA_ERROR_KINDS
             assert error.kind != "crashed", error
             assert str(path) in error.message
             assert error.hint
-            kinds.append(error.kind)
+        kinds.append("ok" if error is None else error.kind)
     assert kinds.count("damaged") >= 20
     assert len(decode_all(pool, clip(name), FrameRequest()).frames()) > 0

@@ -23,10 +23,15 @@ def test_delays_of_each_picture_become_spans(tmp_path: Path, pool: DecodePool) -
     assert got.info.video.is_variable_rate
 
 
-def test_delays_below_20_ms_become_100_ms_as_in_ffmpeg(tmp_path: Path, pool: DecodePool) -> None:
-    got = decode_all(pool, make_gif(tmp_path / "a.gif", [10] * 4), FrameRequest())
-    np.testing.assert_allclose(got.spans()[:, 0], [0.0, 0.1, 0.2, 0.3], atol=1e-9)
-    assert got.info.duration_s == pytest.approx(0.4)
+@pytest.mark.parametrize("delay", [0, 10])
+def test_delays_below_20_ms_become_100_ms(delay: int, tmp_path: Path, pool: DecodePool) -> None:
+    path = make_gif(tmp_path / "a.gif", [delay, 50, delay, 20, delay])
+    got = decode_all(pool, path, FrameRequest(), FrameRequest(fps=50))
+    edges = np.array([0.0, 0.1, 0.15, 0.25, 0.27, 0.37])
+    np.testing.assert_allclose(got.spans()[:, 0], edges[:-1], atol=1e-9)
+    np.testing.assert_allclose(got.spans()[:, 1], edges[1:], atol=1e-9)
+    assert got.info.duration_s == pytest.approx(0.37)
+    assert len(got.frames(1)) == 19
 
 
 def test_a_gif_of_one_picture_has_one_frame(tmp_path: Path, pool: DecodePool) -> None:

@@ -19,8 +19,7 @@ def test_pictures_equal_those_of_ffmpeg(
     angle: int, flip: tuple[str, ...], clip: Callable[[str], Path], tmp_path: Path, pool: DecodePool
 ) -> None:
     path = tmp_path / "turned.mp4"
-    flags = [value for name in flip for value in (name, "1")]
-    turn = ("-display_rotation", str(angle), *flags)
+    turn = ("-display_rotation", str(angle), *flip)
     ffmpeg(*turn, "-i", clip("plain.mp4"), "-c", "copy", path)
     got = decode_all(pool, path, FrameRequest(), FrameRequest(resize=Resize(32)))
     expected = reference_frames(path)

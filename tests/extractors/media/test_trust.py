@@ -40,7 +40,7 @@ def _through_pipe(data: bytes) -> tuple[dict[str, Any], int]:
 def test_messages_arrive_whole() -> None:
     read_fd, write_fd = os.pipe()
     payload = os.urandom(3_000_000)
-    header = {"kind": "frames", "name": "ü\udcff"}
+    header = {"kind": "frames", "name": "\u00fc\udcff"}
     sender = threading.Thread(target=wire.send, args=(write_fd, header, [payload, b"tail"]))
     sender.start()
     clock = wire.Clock(10)
