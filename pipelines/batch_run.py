@@ -111,7 +111,9 @@ class BatchRun:
         self._messages: queue.Queue[_Samples | _VideoState] = queue.Queue(_QUEUE_LENGTH)
         self._tasks = queue.SimpleQueue[VideoTask]()
         self._restores = restores_deleted
-        self._waiting: dict[str, list[tuple[_VideoState, Sample]]] = {n: [] for n in extractors}
+        # By extractor and shape: a network takes samples of one shape at a time, and frames that
+        # are not cropped differ in shape from video to video.
+        self._waiting: dict[tuple[str, tuple[int, ...]], list[tuple[_VideoState, Sample]]] = {}
         self._open: dict[str, _VideoState] = {}
         self._stored: list[VideoReceipt] = []
         self._failed: list[Failure] = []
@@ -254,27 +256,25 @@ class BatchRun:
                 self._open[message.task.id] = message
                 self._finish_complete([message], writer)
             else:
-                waiting = self._waiting[message.extractor]
-                waiting += [(message.video, sample) for sample in message.samples]
-                self._run_network(message.extractor, writer, at_least=self._size(message.extractor))
-        for name in self._extractors:
-            self._run_network(name, writer, at_least=1)
+                name = message.extractor
+                for sample in message.samples:
+                    group = (name, sample.data.shape)
+                    self._waiting.setdefault(group, []).append((message.video, sample))
+                    if len(self._waiting[group]) == self._extractors[name].batch_size:
+                        self._run_network(name, self._waiting.pop(group), writer)
+        for name, shape in sorted(self._waiting):
+            self._run_network(name, self._waiting.pop((name, shape)), writer)
         assert not self._open, f"videos left unfinished: {sorted(self._open)}"
 
-    def _size(self, name: str) -> int:
-        return self._extractors[name].batch_size
-
-    def _run_network(self, name: str, writer: "FeatureWriter", *, at_least: int) -> None:
-        waiting = self._waiting[name]
-        while len(waiting) >= at_least:
-            taken = waiting[: self._size(name)]
-            del waiting[: self._size(name)]
-            started = time.monotonic()
-            made = self._extractors[name].infer([sample.data for _, sample in taken])
-            seconds = time.monotonic() - started
-            self._stage_s["network"] += seconds
-            self._distribute(name, [video for video, _ in taken], made, seconds)
-            self._finish_complete(dict.fromkeys(video for video, _ in taken), writer)
+    def _run_network(
+        self, name: str, taken: "Sequence[tuple[_VideoState, Sample]]", writer: "FeatureWriter"
+    ) -> None:
+        started = time.monotonic()
+        made = self._extractors[name].infer([sample.data for _, sample in taken])
+        seconds = time.monotonic() - started
+        self._stage_s["network"] += seconds
+        self._distribute(name, [video for video, _ in taken], made, seconds)
+        self._finish_complete(dict.fromkeys(video for video, _ in taken), writer)
 
     def _distribute(
         self,

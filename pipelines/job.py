@@ -23,7 +23,7 @@ class ExtractionJob(BaseModel):
     store: address of the feature store, made if it does not exist.
     features: names of extractors. settings: extractor name to the fields of its Config.
     weights: extractor name, checkpoint role or `*` to a file, a published name, or `untrained`.
-    split, limit: only that split, only the first so many videos.
+    split, limit: only that split, only the first so many videos that are on disk.
     retry_failed: videos in quarantine are tried again. restore_deleted: so are videos that were
         deleted from the store.
     decode_workers: child processes that decode; 0 takes one less than the number of cores.
@@ -76,7 +76,10 @@ class ExtractionJob(BaseModel):
                 "nothing to extract from",
                 hint="name files or folders, or --dataset NAME --root DIR",
             )
-        return videos if self.limit is None else videos[: self.limit]
+        if self.limit is None:
+            return videos
+        # Of a dataset with many dead links, the first so many that there are.
+        return [v for v in videos if v.path is not None or v.problem][: self.limit]
 
     def specs(self) -> list["ExtractorSpec"]:
         """The extractors configured, in the order of `features`, without their networks.

@@ -87,8 +87,8 @@ class PartReader:
             ) from error
         if num_read != target.nbytes:
             raise StoreDamaged(
-                f"{self._storage.url}/{name}, video {video_id!r}: {num_read} of {target.nbytes} bytes "
-                f"could be read from byte {offset} on"
+                f"{self._storage.url}/{name}, video {video_id!r}: {num_read} of "
+                f"{target.nbytes} bytes could be read from byte {offset} on"
             )
 
     def _file(self, part: Part, name: str, num_bytes: int) -> RangeReader:

@@ -2,9 +2,9 @@
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vlpipe.extractors.errors import MediaError
 from vlpipe.extractors.media.file_kind import format_refused, is_known_media, not_media
@@ -13,6 +13,7 @@ from vlpipe.extractors.media.limits import DecodeLimits, too_large
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 # Containers that hold everything in one file. Left out on purpose: playlists and scripts that name
@@ -27,6 +28,10 @@ def open_container(path: Path, head: bytes, limits: DecodeLimits) -> "Iterator[I
     """The opened container; raises MediaError when it cannot be opened or is not allowed."""
     import av
 
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS}
+    if head.startswith(b"GIF8"):
+        # Nothing has to be found out about a GIF, and trial decoding costs more than reading it.
+        options["analyzeduration"] = "1"
     try:
         container = av.open(
             # `file:` and an absolute path: a name such as `a:b.mp4` is no protocol then.
@@ -34,7 +39,7 @@ def open_container(path: Path, head: bytes, limits: DecodeLimits) -> "Iterator[I
             options={"max_pixels": str(limits.max_frame_pixels)},
             # Titles and comments in other encodings than UTF-8 are common and nobody reads them.
             metadata_errors="replace",
-            container_options={"format_whitelist": FORMATS, "protocol_whitelist": PROTOCOLS},
+            container_options=options,
         )
     except (av.FFmpegError, MemoryError) as error:
         raise _explain(path, head, error) from error
@@ -61,16 +66,22 @@ def _explain(path: Path, head: bytes, error: Exception) -> MediaError:
     return not_media(path, f"no known media format ({reason})")
 
 
+def _best(container: "InputContainer", kind: Literal["video", "audio"]) -> "Stream | None":
+    # In a damaged transport stream the best one can be missing from the list of streams.
+    with suppress(IndexError):
+        return container.streams.best(kind)
+    return None
+
+
 def find_streams(container: "InputContainer") -> "tuple[VideoStream | None, AudioStream | None]":
     """The picture and sound streams that are read: the best ones, never a cover image."""
     from av.stream import Disposition
 
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     videos = [s for s in container.streams.video if not s.disposition & covers]
-    video = container.streams.best("video")
+    video, audio = _best(container, "video"), _best(container, "audio")
     if video not in videos:
         video = videos[0] if videos else None
-    audio = container.streams.best("audio")
     # A stream whose codec is unknown to this build has no codec context.
     if video is not None and video.codec_context is None:
         video = None

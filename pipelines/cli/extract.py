@@ -95,11 +95,8 @@ def extract(
 
 def show_summary(summary: "ExtractionSummary") -> None:
     """The summary for people, on stdout."""
-    if summary.selected and summary.stored_before == summary.selected:
-        typer.echo(
-            f"{summary.dataset}: nothing to do, all {summary.selected} videos are stored in "
-            f"{summary.store} (version {summary.version})"
-        )
+    if not (summary.extracted or summary.failed or summary.not_reached):
+        typer.echo(f"{summary.dataset}: nothing to do; {_at_rest(summary)}")
         return
     failed_ids = dict.fromkeys(failure.id for failure in summary.failed)
     facts: list[tuple[str, object]] = [
@@ -134,6 +131,16 @@ def show_summary(summary: "ExtractionSummary") -> None:
     _name_failures(summary.failed)
     for video_id in summary.failed_before[:_MOST_NAMED]:
         remark(f"in quarantine: {video_id}")
+
+
+def _at_rest(summary: "ExtractionSummary") -> str:
+    counts = [
+        (summary.stored_before, f"stored in {summary.store} (version {summary.version})"),
+        (len(summary.failed_before), "in quarantine (--retry-failed)"),
+        (summary.deleted, "deleted from it (--restore-deleted)"),
+        (len(summary.missing), "not on disk"),
+    ]
+    return ", ".join(f"{n:,} {what}" for n, what in counts if n) or "no videos were found"
 
 
 def _name_failures(failures: Sequence["Failure"]) -> None:

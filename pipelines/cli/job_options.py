@@ -50,7 +50,7 @@ Dataset = Annotated[
 Root = Annotated[Path | None, typer.Option(help="The folder of your copy of it.")]
 Store = Annotated[str, typer.Option(help="The feature store.", metavar="URL")]
 Split = Annotated[str | None, typer.Option(help="Only this split of the dataset.")]
-Limit = Annotated[int | None, typer.Option(min=0, help="Only the first so many videos.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="Only the first so many videos on disk.")]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
