@@ -1,10 +1,10 @@
 """Opening a file with libavformat so that it can only be that file and a format we chose."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlpipe.extractors.errors import MediaError
 from vlpipe.extractors.media.file_kind import format_refused, is_known_media, not_media
@@ -13,6 +13,7 @@ from vlpipe.extractors.media.limits import DecodeLimits, too_large
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
 
@@ -88,3 +89,17 @@ def find_streams(container: "InputContainer") -> "tuple[VideoStream | None, Audi
     if audio is not None and audio.codec_context is None:
         audio = None
     return video, audio  # type: ignore[return-value]
+
+
+def packets_of(
+    container: "InputContainer", streams: "Sequence[VideoStream | AudioStream]"
+) -> "Iterator[Packet[Any]]":
+    """The packets of the streams, without the empty ones by which PyAV flushes decoders.
+
+    A transport stream may announce further streams in the middle, on which PyAV's flushing at the
+    end stumbles.
+    """
+    with suppress(IndexError):
+        for packet in container.demux(*streams):
+            if packet.size:
+                yield packet

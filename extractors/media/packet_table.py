@@ -3,21 +3,20 @@
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlpipe.extractors.media.limits import DecodeLimits
+from vlpipe.extractors.media.open_container import packets_of
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
-    from av.packet import Packet as _Packet
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
-
-    Packet = _Packet[Stream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class _TableBuilder:
         self.is_exact = True
         self.num_packed = 0
 
-    def add(self, packet: "Packet", offset: int) -> None:
+    def add(self, packet: "Packet[Any]", offset: int) -> None:
         start = packet.pts if packet.pts is not None else packet.dts
         if packet.pts is None:
             self.is_exact = False
@@ -114,7 +113,7 @@ class _TableBuilder:
         self.ends.append(start - offset + (packet.duration or 0))
         self.is_key.append(packet.is_keyframe)
 
-    def _shows_picture(self, packet: "Packet") -> bool:
+    def _shows_picture(self, packet: "Packet[Any]") -> bool:
         if self.codec == "vp8":
             # Bit 4 of the first byte is show_frame: alternate reference frames are not displayed.
             return bool((memoryview(packet)[0] >> 4) & 1)
@@ -180,7 +179,7 @@ class PacketSpan:
     start: int | None = None
     end: int = 0
 
-    def add(self, packet: "Packet", offset: int) -> None:
+    def add(self, packet: "Packet[Any]", offset: int) -> None:
         if packet.pts is None or packet.is_discard:
             return
         if self.start is None:
@@ -207,16 +206,14 @@ def read_packets(
     """The table of the pictures and the span of the sound; reads the file once, from its start."""
     import av
 
-    streams: list[Stream] = [stream for stream in (video, audio) if stream is not None]
+    streams = [stream for stream in (video, audio) if stream is not None]
     offsets = {stream.index: start_ticks(container, stream) for stream in streams}
     builder = None if video is None else _TableBuilder(video)
     span = None if audio is None else PacketSpan(audio.time_base or Fraction(1))
     fault: str | None = None
     num_packets = 0
     try:
-        for packet in container.demux(streams):
-            if packet.size == 0:
-                continue
+        for packet in packets_of(container, streams):
             if packet.is_corrupt and fault is None and container.format.name != "mpegts":
                 # Recordings of broadcasts begin with such packets and are whole nevertheless.
                 fault = f"packet {num_packets} is cut off or damaged"

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlpipe.extractors.media.decoder_log import DecoderLog
+from vlpipe.extractors.media.open_container import packets_of
 from vlpipe.extractors.media.packet_table import start_ticks
 from vlpipe.extractors.media.read_with_pyav import prepare_decoder
 from vlpipe.extractors.media.source_frame import DecodeFault
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
 
 # The largest value below 1 of 16-bit sound, to which the references saturate.
 _MAX_SAMPLE = np.float32(32767 / 32768)
@@ -25,6 +27,8 @@ _MAX_SAMPLE = np.float32(32767 / 32768)
 
 # Sound that was cut out of a longer stream starts with packets that refer to what was before.
 _NUM_LEAD_IN = 2
+# MPEG audio decoders report tags between packets and missing bit reservoirs as errors and go on.
+_TALKATIVE = ("mp3", "mp2", "mp1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,28 +73,33 @@ class AudioReader:
     def _decoded(self) -> "Iterator[av.AudioFrame]":
         import av
 
-        num_packets, name = 0, self._stream.codec_context.name
-        # MP3 that was cut out of a longer stream complains of its bit reservoir and goes on.
-        is_talkative = name.startswith(("mp3", "mp2"))
-        self._log.forget(name)
+        self._log.forget(self._stream.codec_context.name)
         try:
-            for packet in self._container.demux(self._stream):
-                num_packets += 1
-                fault: str | None = None
-                frames: list[av.AudioFrame] = []
-                try:
-                    frames = self._stream.codec_context.decode(packet)
-                except av.EOFError:
-                    return
-                except av.FFmpegError as error:
-                    fault = f"{name}: {error.strerror}"
-                # Parsers drop what they cannot make out and only say so here (FLAC).
-                fault = self._log.first_from(name) or fault
-                if fault is not None and num_packets > _NUM_LEAD_IN and not is_talkative:
-                    self._fail(fault)
-                yield from frames
+            for number, packet in enumerate(packets_of(self._container, [self._stream])):
+                yield from self._decode(packet, is_lead_in=number < _NUM_LEAD_IN)
         except av.FFmpegError as error:
             self._fail(f"reading stops: {error.strerror}")
+        yield from self._decode(None, is_lead_in=False)
+
+    def _decode(self, packet: "Packet[Any] | None", *, is_lead_in: bool) -> "list[av.AudioFrame]":
+        import av
+
+        name = self._stream.codec_context.name
+        frames: list[av.AudioFrame] = []
+        fault: str | None = None
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except av.EOFError:
+            pass
+        except av.FFmpegError as error:
+            fault = f"{name}: {error.strerror}"
+        # Parsers drop what they cannot make out and only say so here (FLAC).
+        fault = self._log.first_from(name) or fault
+        if fault is not None and name.startswith(_TALKATIVE):
+            self._note(fault)
+        elif fault is not None and not is_lead_in:
+            self._fail(fault)
+        return frames
 
     def check_found_any(self) -> None:
         """To be called at the end: sound that is there must have given samples."""
@@ -100,6 +109,9 @@ class AudioReader:
     def _fail(self, reason: str) -> None:
         if self._strict:
             raise DecodeFault(f"sound: {reason}, after {self.num_samples} samples")
+        self._note(reason)
+
+    def _note(self, reason: str) -> None:
         if f"sound: {reason}" not in self.faults:
             self.faults.append(f"sound: {reason}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlpipe.extractors.media.decoder_log import DecoderLog
 from vlpipe.extractors.media.limits import DecodeLimits
+from vlpipe.extractors.media.open_container import packets_of
 from vlpipe.extractors.media.packet_table import PacketTable, start_ticks
 from vlpipe.extractors.media.rgb_conversion import RgbConverter
 from vlpipe.extractors.media.source_frame import DecodeFault, SourceFrame
@@ -71,13 +72,13 @@ class PyavReader:
 
         self._log.forget(*self._log_sources)
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in packets_of(self._container, [self._stream]):
                 yield from self._checked(self._decode(packet))
         except av.FFmpegError as error:
             self._fail(f"reading stops: {error.strerror}")
-            yield from self._checked(self._decode(None))
+        yield from self._checked(self._decode(None))
 
-    def _decode(self, packet: "Packet[VideoStream] | None") -> "list[av.VideoFrame]":
+    def _decode(self, packet: "Packet[Any] | None") -> "list[av.VideoFrame]":
         import av
 
         frames: list[av.VideoFrame] = []
@@ -90,7 +91,7 @@ class PyavReader:
             if error.errno == errno.ENOMEM:
                 raise MemoryError from error
             fault = f"{self._stream.codec_context.name}: {error.strerror}"
-        if packet is not None and packet.size and self._is_lead_in(packet):
+        if packet is not None and self._is_lead_in(packet):
             self._log.forget(*self._log_sources)
             return frames
         # Errors that libavcodec conceals (LZW codes of a GIF) or demuxers skip over (Matroska).
@@ -101,7 +102,7 @@ class PyavReader:
             self._fail(fault)
         return frames
 
-    def _is_lead_in(self, packet: "Packet[VideoStream]") -> bool:
+    def _is_lead_in(self, packet: "Packet[Any]") -> bool:
         if self._first_key is None and packet.is_keyframe:
             self._first_key = packet.pts
         if packet.is_discard or self._first_key is None:
