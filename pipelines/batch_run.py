@@ -120,7 +120,7 @@ class BatchRun:
         self._stage_s = {"decode": 0.0, "network": 0.0, "write": 0.0}
         self._num_frames_decoded = 0
 
-    def run(self, store: "FeatureStore") -> BatchReceipt:
+    def run(self, store: "FeatureStore", *, run_id: str) -> BatchReceipt:
         """The receipt of the committed batch.
 
         Raises what is no single video's fault (store, device, memory); then nothing is committed.
@@ -140,6 +140,7 @@ class BatchRun:
             with store.writer(
                 definitions,
                 batch=self._batch.id,
+                run=run_id,
                 mode="replace" if is_replacing else "keep",
                 restore=self._restores,
             ) as writer:

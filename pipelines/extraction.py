@@ -7,6 +7,7 @@ them write the same store, so that each carries on what another began.
 import os
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, Self
@@ -66,6 +67,7 @@ class ExtractionWorker:
             name: spec.definitions() for name, spec in self._specs.items()
         }
         self._extractors: dict[str, Extractor] = {}
+        self._run_id = f"extract-{uuid.uuid4().hex[:12]}"
         self._restores_deleted = job.restore_deleted
         self._stack = ExitStack()
         self.store = self._stack.enter_context(FeatureStore.open_or_create(job.store))
@@ -102,7 +104,7 @@ class ExtractionWorker:
             stop=stop or threading.Event(),
             restores_deleted=self._restores_deleted,
         )
-        return run.run(self.store)
+        return run.run(self.store, run_id=self._run_id)
 
     def close(self) -> None:
         """Ends the decoding processes and closes the store."""

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlpipe.extractors.media.decoder_log import DecoderLog
 from vlpipe.extractors.media.limits import DecodeLimits

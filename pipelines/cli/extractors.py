@@ -1,6 +1,7 @@
 """`vlpipe extractors`: what each makes, needs and costs."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -66,6 +67,20 @@ def show(
     )
 
 
+def _type_name(annotation: Any) -> str:  # noqa: ANN401 - whatever stands behind a field's colon
+    """`int or none`, `pool5 | res5c, ...`: the type of a setting in words."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin is Annotated:
+        return _type_name(inner[0])
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(t) for t in inner)
+    if origin is tuple:
+        return ", ".join("..." if t is Ellipsis else _type_name(t) for t in inner)
+    return "none" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+
+
 def _facts(extractor: type["Extractor"]) -> dict[str, Any]:
     from vlpipe.extractors.media.requests import request_to_json
     from vlpipe.extractors.weights import WeightsFolder
@@ -90,7 +105,7 @@ def _facts(extractor: type["Extractor"]) -> dict[str, Any]:
             {
                 "name": key,
                 "default": config.model_dump(mode="json")[key],
-                "type": str(field.annotation).removeprefix("typing.").replace("typing.", ""),
+                "type": _type_name(field.annotation),
             }
             for key, field in extractor.Config.model_fields.items()
         ],

@@ -36,7 +36,7 @@ def call(capfd, *words):
     return code, out, err
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", list(COMMANDS), ids=" ".join)
 def test_every_command_has_help_with_an_example(words):
     command = COMMANDS[words]
     assert command.help
@@ -46,12 +46,12 @@ def test_every_command_has_help_with_an_example(words):
         assert getattr(parameter, "help", None), f"{words}: {parameter.name}"
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", list(COMMANDS), ids=" ".join)
 def test_every_command_speaks_json(words):
     assert any("--json" in p.opts for p in COMMANDS[words].params)
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", list(COMMANDS), ids=" ".join)
 def test_every_command_is_documented(words):
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)

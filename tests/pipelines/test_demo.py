@@ -94,7 +94,13 @@ def test_the_report_stands_alone_and_shows_what_happened(demo):
     assert all(address.startswith("data:image/") for address in page.addresses)
     assert not re.search(r"url\(|@import|<script", text)
     words = " ".join(page.words)
-    for expected in ("not_media", "looks like an HTML page", "untrained", "How many times", "vggish"):
+    for expected in (
+        "not_media",
+        "looks like an HTML page",
+        "untrained",
+        "How many times",
+        "vggish",
+    ):
         assert expected in words
 
 

@@ -68,6 +68,7 @@ def test_parameters_travel_as_json(make_job):
 
 def test_the_summary_becomes_an_artifact(make_job, tmp_path):
     from prefect.client.orchestration import get_client
+
     from vlpipe.pipelines.extract_flow import extract
 
     (tmp_path / "empty.gif").write_bytes(b"")
