@@ -26,10 +26,8 @@ def command_of(words):
 def shown_commands():
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").splitlines():
-            found = re.match(r"\s*(?:\$ )?vlpipe ((?![=.]).+)", line)
-            if found and (
-                line.startswith(("    ", "vlpipe", "$")) or line.lstrip().startswith("$")
-            ):
+            found = re.match(r"(?:    |\$ )vlpipe (.+)", line)
+            if found:
                 yield pytest.param(found[1].split(" #")[0], id=f"{page.name}: {found[1][:60]}")
 
 
