@@ -55,7 +55,7 @@ class VggishConfig(ExtractorConfig):
 
 
 class VggishNetwork(nn.Module):
-    """(B, 1, 96, 64) log-mel examples -> dict, all (B, 128) float32.
+    """(B, 1, 96, 64) or (B, 96, 64) log-mel examples -> dict, all (B, 128) float32.
 
     `embedding_pre_relu`, `embedding` (after the last ReLU), and where PCA is loaded also `pca`
     (not clipped), `quantised_round`, `quantised_trunc` (whole numbers 0..255) and `features`, the
@@ -84,7 +84,7 @@ class VggishNetwork(nn.Module):
         self.has_pca = config.postprocess != "raw"
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        maps = self.features(x)  # (B, 512, 6, 4)
+        maps = self.features(x if x.ndim == 4 else x.unsqueeze(1))  # (B, 512, 6, 4)
         flat = maps.permute(0, 2, 3, 1).flatten(1)  # (B, 6 * 4 * 512)
         before = self.embeddings(flat)  # (B, 128)
         made = {"embedding_pre_relu": before, "embedding": before.relu()}

@@ -28,7 +28,7 @@ def deploy_extraction(
     apply_offline_settings()
     job = with_absolute_paths(job)
     job.specs()
-    job.videos()
+    job.collect()
 
     import httpx
     from prefect.client.orchestration import get_client

@@ -1,6 +1,7 @@
 """What a user asks of an extraction, as one validated value that travels as JSON."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from vlpipe.extractors import ExtractorSpec
 
 ALL_EXTRACTORS = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The videos of a job, and what of the dataset's annotations could not be read."""
+
+    videos: tuple[Video, ...]
+    left_out: tuple[str, ...]
 
 
 class ExtractionJob(BaseModel):
@@ -56,7 +65,7 @@ class ExtractionJob(BaseModel):
         """How summaries call the collection."""
         return self.dataset or "folder"
 
-    def videos(self) -> list[Video]:
+    def collect(self) -> "Collection":
         """The selected videos in the dataset's order; UsageError when nothing was named."""
         if self.dataset is not None:
             if self.root is None:
@@ -66,20 +75,23 @@ class ExtractionJob(BaseModel):
                 )
             if self.paths:
                 raise UsageError("name either a dataset or files and folders, not both")
-            videos = open_dataset(self.dataset, self.root).videos(self.split)
+            dataset = open_dataset(self.dataset, self.root)
+            videos = dataset.videos(self.split)
+            left_out = dataset.left_out
         elif self.paths:
             if self.split is not None:
                 raise UsageError("files and folders have no splits", hint="leave --split out")
             videos = FolderDataset.from_paths(list(self.paths)).videos()
+            left_out = ()
         else:
             raise UsageError(
                 "nothing to extract from",
                 hint="name files or folders, or --dataset NAME --root DIR",
             )
-        if self.limit is None:
-            return videos
-        # Of a dataset with many dead links, the first so many that there are.
-        return [v for v in videos if v.path is not None or v.problem][: self.limit]
+        if self.limit is not None:
+            # Of a dataset with many dead links, the first so many that there are.
+            videos = [v for v in videos if v.path is not None or v.problem][: self.limit]
+        return Collection(tuple(videos), left_out)
 
     def specs(self) -> list["ExtractorSpec"]:
         """The extractors configured, in the order of `features`, without their networks.

@@ -43,7 +43,8 @@ class Plan:
     selected: ids of all videos of the job. stored: those that have everything already. deleted:
     those that somebody deleted from the store; they stay out unless the job restores them.
     missing: those that the tables name and that are not on disk. failed_before: those in
-    quarantine that are not tried again. problems: those that cannot be tried. batches: the work.
+    quarantine that are not tried again. problems: those that cannot be tried. left_out: annotation
+    files that could not be read. batches: the work.
     """
 
     job: ExtractionJob
@@ -54,6 +55,7 @@ class Plan:
     missing: tuple[str, ...]
     failed_before: tuple[str, ...]
     problems: tuple[Problem, ...]
+    left_out: tuple[str, ...]
     batches: tuple[Batch, ...]
     definitions: Mapping[str, tuple[FeatureDefinition, ...]] = field(repr=False)
 
@@ -72,6 +74,7 @@ class Plan:
             "deleted": list(self.deleted),
             "missing_files": list(self.missing),
             "failed_before": list(self.failed_before),
+            "left_out": list(self.left_out),
             "problems": [vars(problem) for problem in self.problems],
             "batches": [
                 {
@@ -98,7 +101,8 @@ class Plan:
 
 def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
     """The plan of `job` against `store` (None: a store that does not exist yet, so empty)."""
-    videos = job.videos()
+    collection = job.collect()
+    videos = collection.videos
     specs = tuple(job.specs())
     definitions = {spec.name: spec.definitions() for spec in specs}
     usable = [v for v in videos if v.problem is None and v.path is not None]
@@ -139,6 +143,7 @@ def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
         missing=tuple(v.id for v in videos if v.problem is None and v.path is None),
         failed_before=tuple(at_rest["failed"] + known_problems),
         problems=tuple(problems),
+        left_out=collection.left_out,
         batches=tuple(
             cut_batches(tasks, seconds=job.batch_seconds, identity=[job.source_name, *generations])
         ),

@@ -57,7 +57,8 @@ class ExtractionSummary(BaseModel):
     """The outcome of an extraction: every selected video is in exactly one of the counts.
 
     selected = extracted + stored_before + deleted + failed (by id) + failed_before + missing +
-    not_reached. inactive: features whose new generation readers do not get yet, with the reason.
+    not_reached. left_out: annotation files that could not be read. inactive: features whose new
+    generation readers do not get yet, with the reason.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,6 +74,7 @@ class ExtractionSummary(BaseModel):
     failed: tuple[Failure, ...]
     failed_before: tuple[str, ...]
     missing: tuple[str, ...]
+    left_out: tuple[str, ...]
     not_reached: int
     features: dict[str, dict[str, Any]]
     media_s: float
@@ -87,7 +89,7 @@ class ExtractionSummary(BaseModel):
         """0 all well, 1 some videos failed, 130 interrupted."""
         if self.was_interrupted:
             return 130
-        return 1 if self.failed or self.failed_before else 0
+        return 1 if self.failed or self.failed_before or self.left_out else 0
 
 
 def summarise(
@@ -119,6 +121,7 @@ def summarise(
         failed=tuple(failed),
         failed_before=plan.failed_before,
         missing=plan.missing,
+        left_out=plan.left_out,
         not_reached=len(to_do - extracted - failed_ids),
         features={
             d.name: {

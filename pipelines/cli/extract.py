@@ -95,6 +95,8 @@ def extract(
 
 def show_summary(summary: "ExtractionSummary") -> None:
     """The summary for people, on stdout."""
+    for reason in summary.left_out:
+        remark(f"left out: {reason}")
     if not (summary.extracted or summary.failed or summary.not_reached):
         typer.echo(f"{summary.dataset}: nothing to do; {_at_rest(summary)}")
         return
@@ -185,6 +187,8 @@ def _show_plan(job: "ExtractionJob", *, as_json: bool) -> None:
             for d in plan.definitions[spec.name]
         ],
     )
+    for reason in plan.left_out:
+        remark(f"would be left out: {reason}")
     for problem in plan.problems[:_MOST_NAMED]:
         remark(f"cannot be tried: {problem.id!r} ({problem.kind}): {problem.message}")
 

@@ -148,6 +148,8 @@ class Dataset(ABC):
     splits: ClassVar[tuple[str, ...]] = ()
 
     root: Path
+    left_out: tuple[str, ...] = ()
+    """What the last call of `videos` could not read of the annotations, and so left out."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()

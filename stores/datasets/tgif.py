@@ -89,7 +89,7 @@ class TgifDataset(Dataset):
 
         Some GIFs (at least 432 of the published ones) are in a training table of one task and in a
         test table of another: without a split asked for, theirs is "train". A table that cannot be
-        read is left out with a warning, and is an error if no other one can.
+        read is named in `left_out`, and is an error if no other one can.
         """
         self._require_split(split)
         return self._videos(self._named(split), self._media())
@@ -205,8 +205,8 @@ class TgifDataset(Dataset):
                 for name in _gif_names(path):
                     named.setdefault(name, _TABLE_SPLITS[prefix])
             except AnnotationError as error:
-                _LOG.warning("a table is left out: %s", error)
                 errors.append(error)
+        self.left_out = tuple(str(error) for error in errors)
         if is_strict and not tables:
             raise AnnotationError(
                 f"{self.root} has none of the tables {{{','.join(prefixes)}}}_TASK_question.csv, "

@@ -335,3 +335,45 @@ def test_nothing_or_two_things_named_is_a_usage_error(make_job, clips):
         plan_extraction(make_job(dataset="tgif", root=clips))
     with pytest.raises(UsageError, match="no splits"):
         plan_extraction(make_job(split="test"))
+
+
+def write_table(path, columns, *rows):
+    lines = ["\t".join(columns), *("\t".join(row) for row in rows)]
+    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+
+
+COUNT_COLUMNS = ("gif_name", "question", "answer", "vid_id", "key")
+
+
+def test_tgif_tables_with_bad_rows_and_a_bad_table_cost_only_themselves(make_job, clips, tmp_path):
+    root = tmp_path / "tgif"
+    root.mkdir()
+    for n in range(2):
+        shutil.copy(clips / f"gif{n}.gif", root / f"gif{n}.gif")
+    write_table(
+        root / "Test_count_question.csv",
+        COUNT_COLUMNS,
+        ("gif0", "how often ?", "3", "COUNT1", "1"),
+        ("../../etc/passwd", "how often ?", "3", "COUNT2", "2"),
+        ("gone", "how often ?", "3", "COUNT3", "3"),
+        ("gif1", "how often ?", "not a number", "COUNT4", "4"),
+    )
+    write_table(root / "Train_count_question.csv", ("name", "question"), ("x", "y"))
+    job = make_job(paths=(), dataset="tgif", root=root)
+    summary = run_extraction(job)
+    assert summary.exit_code == 1
+    assert (summary.extracted, summary.missing) == (2, ("gone",))
+    (failure,) = summary.failed
+    assert failure.kind == "bad_id"
+    (left_out,) = summary.left_out
+    assert "Train_count_question.csv" in left_out
+    assert "gif_name" in left_out
+    assert run_extraction(job).failed_before == (failure.id,)
+
+
+def test_a_root_of_bad_tables_only_is_a_usage_error(make_job, tmp_path):
+    root = tmp_path / "tgif"
+    root.mkdir()
+    write_table(root / "Test_count_question.csv", ("name", "question"), ("x", "y"))
+    with pytest.raises(UsageError, match="gif_name"):
+        plan_extraction(make_job(paths=(), dataset="tgif", root=root))
