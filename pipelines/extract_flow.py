@@ -8,9 +8,10 @@ import threading
 import time
 from typing import Any
 
-from vlpipe.pipelines.settings import apply_offline_settings
+from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_settings
 
 apply_offline_settings()
+apply_thread_settings()
 
 from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact  # noqa: E402

@@ -1,9 +1,9 @@
-"""Environment of Prefect: no telemetry, no call to the outside. Set before Prefect is imported."""
+"""Environment variables that libraries read when they are loaded; what the user has set stays."""
 
 import os
 
 _OFFLINE = {
-    # Usage milestones of the SDK, and the server's own heartbeat.
+    # Usage milestones of Prefect's SDK, and its server's own heartbeat.
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # The temporary server of a first run needs up to half a minute to make its database.
@@ -11,8 +11,20 @@ _OFFLINE = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 
+_THREADS = {
+    # OpenMP threads that wait for each other spin by default. Beside decoding processes that takes
+    # the very cores that would end the wait: networks ran five times slower on two busy cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
 
 def apply_offline_settings() -> None:
-    """Sets what the user has not set."""
+    """No telemetry, no call to the outside; to be called before Prefect is imported."""
     for name, value in _OFFLINE.items():
+        os.environ.setdefault(name, value)
+
+
+def apply_thread_settings() -> None:
+    """Waiting threads sleep; to be called before torch is imported."""
+    for name, value in _THREADS.items():
         os.environ.setdefault(name, value)

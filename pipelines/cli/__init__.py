@@ -18,6 +18,7 @@ from vlpipe.pipelines.cli.interruption import (
     raise_interrupted,
 )
 from vlpipe.pipelines.cli.output import fail
+from vlpipe.pipelines.settings import apply_thread_settings
 from vlpipe.stores.errors import VlpipeError
 
 __all__ = ["app", "main", "run"]
@@ -65,6 +66,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of `vlpipe` with these arguments."""
+    apply_thread_settings()
     before = signal.signal(signal.SIGINT, raise_interrupted)
     try:
         app(arguments)
