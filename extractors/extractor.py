@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from vlpipe.extractors.errors import NonFiniteFeatures, WeightsMissing
@@ -43,6 +43,14 @@ class ExtractorConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+T = TypeVar("T")
+
+Names = Annotated[
+    tuple[T, ...], BeforeValidator(lambda v: v.split(",") if isinstance(v, str) else v)
+]
+"""Several names of a kind; one alone, or several with commas, may be given as a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +182,6 @@ class Extractor(ABC):
             self.load(network, {role: Checkpoint.read(p) for role, p in source.files.items()})
         return network.to(self.device).eval().requires_grad_(False)
 
-    # --- what a subclass states ---------------------------------------------------------------
-
     @classmethod
     @abstractmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
@@ -235,8 +241,6 @@ class Extractor(ABC):
         """Why a video that could be read has no rows, such as `no_audio`; None if it has some."""
         del info
         return "too_short" if num_rows == 0 else None
-
-    # --- what all share -----------------------------------------------------------------------
 
     def infer(self, samples: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """One float32 row [N, *row_shape] per sample, for each output by feature name.
@@ -317,12 +321,23 @@ class FrameSampler:
         return []
 
 
+def parse_device(name: str) -> torch.device:
+    """The device of that name, which this machine may lack; UsageError for no name of a device."""
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            f"there is no device {name!r}: {str(error).splitlines()[0]}",
+            hint="use cpu, cuda or cuda:1",
+        ) from None
+
+
 def open_device(name: str) -> torch.device:
     """The torch device of that name; EnvironmentLacks when this machine has none."""
+    device = parse_device(name)
     try:
-        device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise EnvironmentLacks(
             f"device {name!r} cannot be used here: {str(error).splitlines()[0]}",
             hint="use --device cpu, or see `vlpipe doctor`",
@@ -335,7 +350,8 @@ def parse_config(
 ) -> ExtractorConfig:
     """The validated configuration: `settings` over `defaults` over the extractor's own defaults."""
     try:
-        return extractor.Config.model_validate({**defaults, **settings})
+        config = extractor.Config.model_validate({**defaults, **settings})
+        extractor.media_request(config)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']} (found {e['input']!r})"
@@ -346,6 +362,9 @@ def parse_config(
             f"configuration of extractor {extractor.name}: {problems}",
             hint=f"settings of {extractor.name}: {known}",
         ) from None
+    except ValueError as error:
+        raise UsageError(f"configuration of extractor {extractor.name}: {error}") from None
+    return config
 
 
 def choose_weights(

@@ -15,6 +15,7 @@ from vlpipe.extractors.extractor import (
     ExtractorSpec,
     choose_weights,
     parse_config,
+    parse_device,
 )
 from vlpipe.extractors.precision import parse_precision
 from vlpipe.extractors.weights import PublishedCheckpoint, WeightsFolder, parse_source
@@ -94,6 +95,7 @@ def configure_extractor(
     extractor = find_extractor(name)
     source, defaults = parse_source(weights, extractor.published_checkpoints(), WeightsFolder())
     config = parse_config(extractor, settings, defaults)
+    parse_device(device)
     return ExtractorSpec(
         extractor,
         config,

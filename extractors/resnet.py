@@ -27,6 +27,7 @@ from vlpipe.extractors.extractor import (
     Extractor,
     ExtractorConfig,
     FrameSampler,
+    Names,
     Output,
     Sampler,
 )
@@ -53,7 +54,7 @@ class ResNetConfig(ExtractorConfig):
     max_frames: PositiveInt | None = None
     resize: PositiveInt = 256
     crop: PositiveInt = 224
-    outputs: tuple[Literal["pool5", "res5c"], ...] = Field(default=("pool5",), min_length=1)
+    outputs: Names[Literal["pool5", "res5c"]] = Field(default=("pool5",), min_length=1)
 
 
 class ResNetFeatures(nn.Module):

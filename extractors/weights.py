@@ -280,9 +280,11 @@ def sha256_of(path: Path) -> str:
 
 def published_sha256(path: Path) -> str:
     """The hash that identifies a checkpoint: of the file it was added from, or its own."""
-    origin = path.with_suffix(".json")
-    if path.suffix == ".safetensors" and origin.is_file():
-        return str(json.loads(origin.read_text(encoding="utf-8"))["sha256"])
+    folder = WeightsFolder()
+    if path.suffix == ".safetensors" and path.parent == folder.path:
+        added = folder.find(path.stem)
+        if added is not None:
+            return added.sha256
     return sha256_of(path)
 
 

@@ -1,83 +1,41 @@
 """One batch from files to one commit: decoding, networks and writing overlap.
 
-Decoding threads pull time-stamped blocks from child processes and cut them into samples; the
-calling thread fills network batches from samples of all videos; finished videos go to the
-store's writer. Either the whole batch is committed or nothing of it.
+Decoding threads cut videos into samples; the calling thread fills network batches from samples
+of all videos; finished videos go to the store's writer. The whole batch is committed, or nothing.
 """
 
-import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.extractors.errors import MediaError
-from vlpipe.pipelines.batches import Batch, VideoTask
+from vlpipe.pipelines.batches import Batch
+from vlpipe.pipelines.decoding import Decoding
 from vlpipe.pipelines.receipts import BatchReceipt, Failure, VideoReceipt
-from vlpipe.pipelines.row_buffer import RowBuffer
+from vlpipe.pipelines.video_state import HandedOver, Reason, VideoState
 from vlpipe.stores import FeatureDefinition, Features
+from vlpipe.stores.errors import RowsRefused
 
 if TYPE_CHECKING:
-    from vlpipe.extractors.extractor import Extractor, Sample, Sampler
-    from vlpipe.extractors.media import DecodePool, MediaInfo
+    from vlpipe.extractors.extractor import Extractor, Sample
+    from vlpipe.extractors.media import DecodePool
     from vlpipe.stores import FeatureStore
     from vlpipe.stores.writer import FeatureWriter
 
-logger = logging.getLogger(__name__)
-
-# Messages between the decoding threads and the networks; each holds one block's samples, so that
-# what waits is bounded by this times the block size of the decoder.
-_QUEUE_LENGTH = 4
-_POLL_S = 0.2
-
 VideoDone = Callable[[str, tuple[Failure, ...]], None]
 
+# Samples that wait for their network batch to fill, all groups together; frames that are not
+# cropped differ in shape from video to video, and each shape is a group of its own.
+_WAITING_BYTES = 256 * 2**20
 
-@dataclass
-class _Track:
-    """What one extractor has made of one video so far."""
+# A file that is gone when its turn comes is no worse than one that was never there: it is
+# reported, and the next run looks again.
+_NOT_QUARANTINED = {"missing"}
 
-    sampler: "Sampler"
-    buffers: dict[str, RowBuffer]
-    spans: list[tuple[float, float]] = field(default_factory=list)
-    num_rows: int = 0
-    failure: tuple[str, str] | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        return self.failure is not None or self.num_rows == len(self.spans)
-
-
-@dataclass(eq=False)
-class _VideoState:
-    """One video of the batch on its way through the stages."""
-
-    task: VideoTask
-    tracks: dict[str, _Track] = field(default_factory=dict)
-    info: "MediaInfo | None" = None
-    size_and_time: tuple[int, int] | None = None
-    decode_s: float = 0.0
-    network_s: float = 0.0
-    num_frames_decoded: int = 0
-    failures: dict[str, tuple[str, str]] = field(default_factory=dict)
-    is_decoded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    video: _VideoState
-    extractor: str
-    samples: Sequence["Sample"]
-
-
-class _Aborted(Exception):
-    """The batch was given up while a decoding thread was at work."""
+Waiting = list[tuple[VideoState, "Sample"]]
 
 
 class BatchRun:
@@ -86,6 +44,7 @@ class BatchRun:
     num_decoders: videos decoded at a time, at most the pool's workers.
     on_video is called in the calling thread whenever a video is done, with its failures.
     stop: once set, no further video is begun; those in flight are finished and committed.
+    is_lenient: videos that the decoder complained of are kept, and carry the note `damaged`.
     """
 
     def __init__(
@@ -99,23 +58,20 @@ class BatchRun:
         on_video: VideoDone,
         stop: threading.Event,
         restores_deleted: bool = False,
+        is_lenient: bool = False,
     ) -> None:
         self._batch = batch
         self._extractors = extractors
         self._definitions = definitions
-        self._pool = pool
-        self._num_decoders = num_decoders
         self._on_video = on_video
-        self._stop = stop
-        self._abort = threading.Event()
-        self._messages: queue.Queue[_Samples | _VideoState] = queue.Queue(_QUEUE_LENGTH)
-        self._tasks = queue.SimpleQueue[VideoTask]()
-        self._restores = restores_deleted
-        # By extractor and shape: a network takes samples of one shape at a time, and frames that
-        # are not cropped differ in shape from video to video.
-        self._waiting: dict[tuple[str, tuple[int, ...]], list[tuple[_VideoState, Sample]]] = {}
-        self._open: dict[str, _VideoState] = {}
-        self._stored: list[VideoReceipt] = []
+        self._restores_deleted = restores_deleted
+        self._is_lenient = is_lenient
+        self._decoding = Decoding(
+            batch.tasks, extractors, definitions, pool, num_threads=num_decoders, stop=stop
+        )
+        self._waiting: dict[tuple[str, tuple[int, ...]], Waiting] = {}
+        self._open: set[VideoState] = set()
+        self._added: list[VideoReceipt] = []
         self._failed: list[Failure] = []
         self._stage_s = {"decode": 0.0, "network": 0.0, "write": 0.0}
         self._num_frames_decoded = 0
@@ -123,153 +79,99 @@ class BatchRun:
     def run(self, store: "FeatureStore", *, run_id: str) -> BatchReceipt:
         """The receipt of the committed batch.
 
-        Raises what is no single video's fault (store, device, memory); then nothing is committed.
+        Raises what is no single video's fault (store, device, memory, processes); then nothing
+        is committed.
         """
         started = time.monotonic()
-        for task in self._batch.tasks:
-            self._tasks.put(task)
-        threads = [
-            threading.Thread(target=self._decode_videos, name=f"decode-{n}", daemon=True)
-            for n in range(min(self._num_decoders, len(self._batch.tasks)))
-        ]
-        wanted = {name for task in self._batch.tasks for name in task.extractors}
-        definitions = [d for name in self._extractors if name in wanted
-                       for d in self._definitions[name]]  # fmt: skip
-        is_replacing = any(task.replace for task in self._batch.tasks)
-        try:
-            with store.writer(
-                definitions,
-                batch=self._batch.id,
-                run=run_id,
-                mode="replace" if is_replacing else "keep",
-                restore=self._restores,
-            ) as writer:
-                for thread in threads:
-                    thread.start()
-                self._consume(threads, writer)
-                began_commit = time.monotonic()
-            self._stage_s["write"] += time.monotonic() - began_commit
-        finally:
-            self._abort.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+        is_replacing = any(task.replaced for task in self._batch.tasks)
+        with store.writer(
+            [d for definitions in self._definitions_in_use() for d in definitions],
+            batch=self._batch.id,
+            run=run_id,
+            mode="replace" if is_replacing else "keep",
+            restore=self._restores_deleted,
+        ) as writer:
+            try:
+                for message in self._decoding.messages():
+                    if isinstance(message, VideoState):
+                        self._open.add(message)
+                        self._finish_complete([message], writer)
+                    else:
+                        self._take(message, writer)
+                self._run_waiting(writer, most_bytes=0)
+            except BaseException:
+                self._decoding.abort()
+                raise
+            assert not self._open, sorted(video.task.id for video in self._open)
+            began_commit = time.monotonic()
+        self._stage_s["write"] += time.monotonic() - began_commit
+        # Where nothing of ours was left to commit, the version is that of another writer's entry.
+        ours = writer.receipt.version if writer.receipt.added else None
+        stored, kept, gone = self._settle(store, ours)
         return BatchReceipt(
             batch=self._batch.id,
             version=writer.receipt.version,
-            stored=tuple(self._stored),
+            stored=stored,
+            kept=kept,
+            deleted=gone,
             failed=tuple(self._failed),
             num_bytes=writer.receipt.bytes,
             stage_s=self._stage_s,
             wall_s=time.monotonic() - started,
             num_frames_decoded=self._num_frames_decoded,
-            was_interrupted=not self._tasks.empty(),
+            was_interrupted=self._decoding.was_stopped,
         )
 
-    # --- decoding threads ---------------------------------------------------------------------
+    def _definitions_in_use(self) -> Iterable[Sequence[FeatureDefinition]]:
+        wanted = {name for task in self._batch.tasks for name in task.extractors}
+        return (self._definitions[name] for name in self._extractors if name in wanted)
 
-    def _decode_videos(self) -> None:
-        while not self._stop.is_set() and not self._abort.is_set():
-            try:
-                task = self._tasks.get_nowait()
-            except queue.Empty:
-                return
-            state = _VideoState(task)
-            started = time.monotonic()
-            try:
-                self._decode(state, task.extractors)
-            except _Aborted:
-                return
-            except MediaError as error:
-                state.failures |= dict.fromkeys(task.extractors, (error.kind, error.message))
-            except Exception as error:  # the boundary of one video: its siblings go on
-                logger.exception("%s: %s", task.id, task.path)
-                message = f"{type(error).__name__}: {error}"
-                state.failures |= dict.fromkeys(task.extractors, ("internal", message))
-            state.decode_s = state.decode_s or time.monotonic() - started
-            state.is_decoded = True
-            try:
-                self._put(state)
-            except _Aborted:
-                return
+    def _settle(
+        self, store: "FeatureStore", version: int | None
+    ) -> tuple[tuple[VideoReceipt, ...], tuple[str, ...], tuple[str, ...]]:
+        """What was added, split into what is ours now, was another writer's, and was deleted.
 
-    def _decode(self, state: _VideoState, names: Sequence[str]) -> None:
-        try:
-            self._sample(state, names)
-        except MediaError as error:
-            sound_only = [n for n in names if not _wants_frames(self._extractors[n])]
-            if error.kind != "no_video" or not sound_only or len(sound_only) == len(names):
-                raise
-            # Sound without pictures: what needs frames fails, what needs sound goes on.
-            lost = [n for n in names if n not in sound_only]
-            state.failures |= dict.fromkeys(lost, (error.kind, error.message))
-            self._sample(state, sound_only)
-
-    def _sample(self, state: _VideoState, names: Sequence[str]) -> None:
-        requests = list(dict.fromkeys(self._extractors[n].spec.request for n in names))
-        readers = {n: requests.index(self._extractors[n].spec.request) for n in names}
-        # Before decoding: a file that is replaced meanwhile then looks changed to the next plan.
-        with suppress(OSError):
-            facts = state.task.path.stat()
-            state.size_and_time = (facts.st_size, facts.st_mtime_ns)
-        with self._pool.open(state.task.path, requests) as stream:
-            state.info = stream.info
-            for name in names:
-                extractor = self._extractors[name]
-                state.tracks[name] = _Track(
-                    extractor.sampler(stream.info),
-                    {d.name: RowBuffer(d.row_shape, d.dtype) for d in self._definitions[name]},
-                )
-            for block in stream:
-                for name, request in readers.items():
-                    if request == block.request:
-                        self._hand_over(state, name, state.tracks[name].sampler.push(block))
-            for name in names:
-                self._hand_over(state, name, state.tracks[name].sampler.finish())
-            state.decode_s = stream.summary.cpu_s
-            state.num_frames_decoded = stream.summary.frames_decoded
-
-    def _hand_over(self, state: _VideoState, name: str, samples: Sequence["Sample"]) -> None:
-        if samples:
-            state.tracks[name].spans += [sample.span for sample in samples]
-            self._put(_Samples(state, name, samples))
-
-    def _put(self, message: "_Samples | _VideoState") -> None:
-        while not self._abort.is_set():
-            try:
-                self._messages.put(message, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return
-        raise _Aborted
-
-    # --- networks and writing, in the calling thread --------------------------------------------
-
-    def _consume(self, threads: Sequence[threading.Thread], writer: "FeatureWriter") -> None:
-        while True:
-            try:
-                message = self._messages.get(timeout=_POLL_S)
-            except queue.Empty:
-                if not any(thread.is_alive() for thread in threads) and self._messages.empty():
-                    break
-                continue
-            if isinstance(message, _VideoState):
-                self._open[message.task.id] = message
-                self._finish_complete([message], writer)
+        version: of our commit, None when there was none.
+        """
+        found = {
+            d.name: store.status(d, [video.id for video in self._added])
+            for definitions in self._definitions_in_use()
+            for d in definitions
+        }
+        stored, kept, gone = [], [], []
+        for video in self._added:
+            standings = [found[feature][video.id] for feature in video.rows]
+            if any(s.standing == "stored" and s.version == version for s in standings):
+                stored.append(video)
+            elif all(s.standing == "stored" for s in standings):
+                kept.append(video.id)
             else:
-                name = message.extractor
-                for sample in message.samples:
-                    group = (name, sample.data.shape)
-                    self._waiting.setdefault(group, []).append((message.video, sample))
-                    if len(self._waiting[group]) == self._extractors[name].batch_size:
-                        self._run_network(name, self._waiting.pop(group), writer)
-        for name, shape in sorted(self._waiting):
-            self._run_network(name, self._waiting.pop((name, shape)), writer)
-        assert not self._open, f"videos left unfinished: {sorted(self._open)}"
+                gone.append(video.id)
+        return tuple(stored), tuple(kept), tuple(gone)
 
-    def _run_network(
-        self, name: str, taken: "Sequence[tuple[_VideoState, Sample]]", writer: "FeatureWriter"
-    ) -> None:
+    def _take(self, message: HandedOver, writer: "FeatureWriter") -> None:
+        name = message.extractor
+        for sample in message.samples:
+            group = (name, sample.data.shape)
+            self._waiting.setdefault(group, []).append((message.video, sample))
+            if len(self._waiting[group]) == self._extractors[name].batch_size:
+                self._run_network(name, self._waiting.pop(group), writer)
+        self._run_waiting(writer, most_bytes=_WAITING_BYTES)
+
+    def _run_waiting(self, writer: "FeatureWriter", *, most_bytes: int) -> None:
+        sizes = {
+            group: sum(sample.data.nbytes for _, sample in waiting)
+            for group, waiting in self._waiting.items()
+        }
+        while sum(sizes.values()) > most_bytes:
+            largest = max(sizes, key=lambda group: sizes[group])
+            del sizes[largest]
+            self._run_network(largest[0], self._waiting.pop(largest), writer)
+
+    def _run_network(self, name: str, taken: Waiting, writer: "FeatureWriter") -> None:
+        taken = [(video, sample) for video, sample in taken if not video.is_finished]
+        if not taken:
+            return
         started = time.monotonic()
         made = self._extractors[name].infer([sample.data for _, sample in taken])
         seconds = time.monotonic() - started
@@ -280,10 +182,11 @@ class BatchRun:
     def _distribute(
         self,
         name: str,
-        videos: Sequence[_VideoState],
+        videos: Sequence[VideoState],
         made: Mapping[str, npt.NDArray[Any]],
         seconds: float,
     ) -> None:
+        """Hands each video its run of consecutive rows."""
         start = 0
         while start < len(videos):
             video = videos[start]
@@ -293,11 +196,9 @@ class BatchRun:
             track = video.tracks[name]
             for feature, rows in made.items():
                 track.buffers[feature].append(rows[start:stop])
-                if not track.buffers[feature].is_finite and track.failure is None:
-                    track.failure = (
-                        "not_finite",
-                        self._not_finite(name, feature, rows[start:stop]),
-                    )
+                if not track.buffers[feature].is_finite and name not in video.failures:
+                    message = self._not_finite(name, feature, rows[start:stop])
+                    video.failures[name] = Reason("not_finite", message)
             track.num_rows += stop - start
             video.network_s += seconds * (stop - start) / len(videos)
             start = stop
@@ -314,68 +215,74 @@ class BatchRun:
             "--precision fp32, or check the checkpoint"
         )
 
-    def _finish_complete(self, videos: Iterable[_VideoState], writer: "FeatureWriter") -> None:
+    def _finish_complete(self, videos: Iterable[VideoState], writer: "FeatureWriter") -> None:
         for video in videos:
-            is_complete = video.is_decoded and all(
-                name in video.failures or track.is_complete for name, track in video.tracks.items()
-            )
-            if is_complete and self._open.pop(video.task.id, None) is not None:
+            if video in self._open and video.is_complete:
+                self._open.remove(video)
                 self._finish(video, writer)
 
-    def _finish(self, video: _VideoState, writer: "FeatureWriter") -> None:
+    def _finish(self, video: VideoState, writer: "FeatureWriter") -> None:
         started = time.monotonic()
         self._stage_s["decode"] += video.decode_s
         self._num_frames_decoded += video.num_frames_decoded
-        failures = dict(video.failures)
-        for name, track in video.tracks.items():
-            if name not in failures and track.failure is not None:
-                failures[name] = track.failure
-        lost: dict[tuple[str, str], list[str]] = {}
-        for name, reason in failures.items():
-            lost.setdefault(reason, []).extend(d.name for d in self._definitions[name])
-        failed = [
-            Failure(id=video.task.id, features=tuple(features), kind=kind, message=message)
-            for (kind, message), features in lost.items()
-        ]
-        for failure in failed:
-            writer.fail(failure.id, failure.features, failure.kind, failure.message)
-        self._add(video, [n for n in video.tracks if n not in failures], writer)
-        for track in video.tracks.values():
-            for buffer in track.buffers.values():
-                buffer.close()
+        self._add(video, writer)
+        failed = self._fail(video, writer)
+        video.close()
         self._failed += failed
         self._stage_s["write"] += time.monotonic() - started
         self._on_video(video.task.id, tuple(failed))
 
-    def _add(self, video: _VideoState, names: Sequence[str], writer: "FeatureWriter") -> None:
-        if not names:
-            return
-        info = video.info
-        assert info is not None
-        size, mtime_ns = video.size_and_time or (None, None)
+    def _add(self, video: VideoState, writer: "FeatureWriter") -> None:
         num_rows: dict[str, int] = {}
         notes: dict[str, str] = {}
-        for name in names:
-            track = video.tracks[name]
+        size, mtime_ns = video.size_and_time or (None, None)
+        for name, track in video.tracks.items():
+            if name in video.failures or video.info is None:
+                continue
             spans = np.array(track.spans, np.float64).reshape(-1, 2)
-            note = self._extractors[name].note(info, len(spans))
-            writer.add(
-                video.task.id,
-                {f: Features(buffer.rows(), spans) for f, buffer in track.buffers.items()},
-                source=info.sha256,
-                seconds=video.decode_s + video.network_s,
-                source_size=size,
-                source_mtime_ns=mtime_ns,
-                note=note,
-            )
+            note = self._extractors[name].note(video.info, len(spans))
+            if self._is_lenient and video.is_damaged:
+                note = "damaged"
+            try:
+                writer.add(
+                    video.task.id,
+                    {f: Features(buffer.rows(), spans) for f, buffer in track.buffers.items()},
+                    source=video.info.sha256,
+                    seconds=video.decode_s + video.network_s,
+                    source_size=size,
+                    source_mtime_ns=mtime_ns,
+                    note=note,
+                )
+            except RowsRefused as error:
+                video.failures[name] = Reason("refused", f"{video.task.path}: {error.message}")
+                continue
             num_rows |= dict.fromkeys(track.buffers, len(spans))
             notes |= dict.fromkeys(track.buffers, note) if note else {}
-        self._stored.append(
-            VideoReceipt(id=video.task.id, rows=num_rows, media_s=info.duration_s, notes=notes)
-        )
+        if num_rows and video.info is not None:
+            self._added.append(
+                VideoReceipt(
+                    id=video.task.id,
+                    rows=num_rows,
+                    media_s=video.info.duration_s,
+                    notes=notes,
+                    replaced=bool(set(video.task.replaced) & set(video.tracks)),
+                )
+            )
 
-
-def _wants_frames(extractor: "Extractor") -> bool:
-    from vlpipe.extractors.media import FrameRequest
-
-    return isinstance(extractor.spec.request, FrameRequest)
+    def _fail(self, video: VideoState, writer: "FeatureWriter") -> list[Failure]:
+        """Quarantines what failed, one entry a reason."""
+        lost: dict[Reason, list[str]] = {}
+        for name, reason in video.failures.items():
+            lost.setdefault(reason, []).append(name)
+        failed: list[Failure] = []
+        for reason, names in lost.items():
+            features = tuple(d.name for name in names for d in self._definitions[name])
+            message = reason.message
+            if set(names) & set(video.task.replaced):
+                message += "; the rows of the file that was there before are kept"
+            if reason.kind not in _NOT_QUARANTINED:
+                writer.fail(video.task.id, features, reason.kind, message, retry=reason.retry)
+            failed.append(
+                Failure(id=video.task.id, features=features, kind=reason.kind, message=message)
+            )
+        return failed

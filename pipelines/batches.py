@@ -15,7 +15,7 @@ MAX_VIDEOS = 256
 class VideoTask(BaseModel):
     """One video and the extractors that it still lacks.
 
-    replace: the file changed since it was extracted, so that its rows are to be superseded.
+    replaced: those of them that have rows of an earlier file, which are to be superseded.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,7 +24,7 @@ class VideoTask(BaseModel):
     path: Path
     extractors: tuple[str, ...]
     estimated_s: float
-    replace: bool = False
+    replaced: tuple[str, ...] = ()
 
 
 class Batch(BaseModel):

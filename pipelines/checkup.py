@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
+
+from vlpipe.pipelines.prefect_server import configured_server, require_server
+from vlpipe.stores.errors import VlpipeError
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -44,13 +48,24 @@ def check_machine(store: str | None = None) -> Iterator[Finding]:
         _prefect,
     ]
     if store is not None:
-        checks.append(lambda: _store(store))
+
+        def _store_check() -> Iterator[Finding]:
+            return _store(store)
+
+        checks.append(_store_check)
     for check in checks:
         try:
             yield from check()
-        except Exception as error:
-            name = getattr(check, "__name__", "store").strip("_<>")
-            yield Finding(name, "fail", f"{type(error).__name__}: {error}", "reinstall vlpipe")
+        except VlpipeError as error:
+            yield Finding(_name(check), "fail", error.message, error.hint)
+        except Exception as error:  # a broken part is what the doctor looks for
+            found = f"{type(error).__name__}: {error}"
+            yield Finding(_name(check), "fail", found, "reinstall vlpipe")
+
+
+def _name(check: Callable[[], Iterator[Finding]]) -> str:
+    names = {_prefect: "Prefect API", _media: "decoding", _disk: "store access"}
+    return names.get(check, check.__name__.strip("_"))
 
 
 def _python() -> Iterator[Finding]:
@@ -188,7 +203,7 @@ def _prefect() -> Iterator[Finding]:
 
     apply_offline_settings()
     yield Finding("prefect", "ok", importlib.metadata.version("prefect"))
-    url = os.environ.get("PREFECT_API_URL")
+    url = configured_server()
     if url is None:
         yield Finding("Prefect API", "ok", "PREFECT_API_URL is not set: commands run directly")
     else:
@@ -205,19 +220,8 @@ def _prefect() -> Iterator[Finding]:
 
 
 def _api(url: str) -> Finding:
-    import httpx
-
-    try:
-        answer = httpx.get(f"{url.rstrip('/')}/health", timeout=5)
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
-        return Finding(
-            "Prefect API",
-            "fail",
-            f"{url}: {error}",
-            "start it (`prefect server start`), or unset PREFECT_API_URL",
-        )
-    host = httpx.URL(url).host
+    require_server(url)
+    host = urlsplit(url).hostname
     if host in ("0.0.0.0", "::"):
         return Finding(
             "Prefect API",

@@ -1,6 +1,5 @@
 """The demonstration: a made-up dataset through every stage, and a report to look at."""
 
-import html
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ def run_demo(
 def make_broken_media(folder: Path, *, sample: Path) -> Path:
     """A folder of three files as they occur in downloads: an error page, nothing, and a half."""
     folder.mkdir(parents=True, exist_ok=True)
-    page = f"<!doctype html><title>404</title><p>{html.escape('Not found')}</p>"
+    page = "<!doctype html><title>404</title><p>Not found</p>"
     (folder / "error_page.gif").write_text(page, encoding="utf-8")
     (folder / "nothing.mp4").write_bytes(b"")
     whole = sample.read_bytes()

@@ -1,10 +1,12 @@
 """Registers extractions with a Prefect server."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.prefect_server import configured_server, require_server
 from vlpipe.pipelines.settings import apply_offline_settings
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
@@ -20,7 +22,8 @@ def deploy_extraction(
     a wrong option does not wait for the first night to fail.
     Raises EnvironmentLacks when no server is configured or none answers.
     """
-    if not os.environ.get("PREFECT_API_URL"):
+    server = configured_server()
+    if server is None:
         raise EnvironmentLacks(
             "a deployment needs a Prefect server, and PREFECT_API_URL is not set",
             hint="`prefect server start`, then PREFECT_API_URL=http://127.0.0.1:4200/api",
@@ -30,7 +33,7 @@ def deploy_extraction(
     job.specs()
     job.collect()
 
-    import httpx
+    require_server(server)
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.deployments.runner import RunnerDeployment
@@ -47,16 +50,12 @@ def deploy_extraction(
             concurrency_limit=1,
             work_pool_name=work_pool,
         )
-    except ValueError as error:
-        raise UsageError(f"deployment {deployment_name!r}: {error}") from error
-    try:
-        with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-            client.create_work_pool(WorkPoolCreate(name=work_pool, type="process"))
-        deployment.apply()
-    except httpx.HTTPError as error:
-        raise EnvironmentLacks(
-            f"Prefect API {os.environ['PREFECT_API_URL']}: {error}", hint="prefect server start"
-        ) from error
+    except ValidationError as error:
+        problems = "; ".join(found["msg"] for found in error.errors())
+        raise UsageError(f"deployment {deployment_name!r}: {problems}") from error
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=work_pool, type="process"))
+    deployment.apply()
     return f"extract/{deployment_name}"
 
 

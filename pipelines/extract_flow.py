@@ -29,6 +29,7 @@ from vlpipe.pipelines.extraction import (  # noqa: E402
     quarantine_problems,
 )
 from vlpipe.pipelines.job import ExtractionJob  # noqa: E402
+from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
 from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
 
@@ -62,7 +63,13 @@ def extract_batch(
 def run_as_flow(
     job: ExtractionJob, *, observer: Observer | None = None, stop: threading.Event | None = None
 ) -> ExtractionSummary:
-    """The summary of the job, run as a Prefect flow that calls back to this process."""
+    """The summary of the job, run as a Prefect flow that calls back to this process.
+
+    Raises EnvironmentLacks when a server is configured and does not answer.
+    """
+    server = configured_server()
+    if server is not None:
+        require_server(server)
     watched = observer or Silent()
     interrupted = stop or threading.Event()
 

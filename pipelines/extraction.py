@@ -1,4 +1,4 @@
-"""Extraction without an orchestrator: plan, run batch after batch, commit each, verify.
+"""Extraction without an orchestrator: plan, run batch after batch, commit each.
 
 The command line, the Prefect flow and other runners are thin shells over this module, and all of
 them write the same store, so that each carries on what another began.
@@ -18,7 +18,7 @@ from vlpipe.pipelines.job import ExtractionJob
 from vlpipe.pipelines.planning import Plan, make_plan
 from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary, Failure, summarise
 from vlpipe.stores import FeatureDefinition, FeatureStore
-from vlpipe.stores.errors import StoreDamaged, StoreNotFound, UsageError
+from vlpipe.stores.errors import StoreNotFound, UsageError
 
 if TYPE_CHECKING:
     from vlpipe.extractors import Extractor, ExtractorSpec
@@ -60,8 +60,11 @@ class ExtractionWorker:
         *,
         specs: "Sequence[ExtractorSpec] | None" = None,
     ) -> None:
+        from vlpipe.extractors.extractor import open_device
         from vlpipe.extractors.media import DecodePool
 
+        # Before the store is made: a machine without the device leaves nothing behind.
+        open_device(job.device)
         self._specs = {spec.name: spec for spec in specs or job.specs()}
         self._definitions: dict[str, tuple[FeatureDefinition, ...]] = {
             name: spec.definitions() for name, spec in self._specs.items()
@@ -69,6 +72,7 @@ class ExtractionWorker:
         self._extractors: dict[str, Extractor] = {}
         self._run_id = f"extract-{uuid.uuid4().hex[:12]}"
         self._restores_deleted = job.restore_deleted
+        self._is_lenient = job.damaged_media == "lenient"
         self._stack = ExitStack()
         self.store = self._stack.enter_context(FeatureStore.open_or_create(job.store))
         self._num_decoders = job.decode_workers or max(1, available_cores() - 1)
@@ -103,6 +107,7 @@ class ExtractionWorker:
             on_video=(observer or Silent()).on_video,
             stop=stop or threading.Event(),
             restores_deleted=self._restores_deleted,
+            is_lenient=self._is_lenient,
         )
         return run.run(self.store, run_id=self._run_id)
 
@@ -183,56 +188,52 @@ def conclude(
     wall_s: float,
     was_stopped: bool = False,
 ) -> ExtractionSummary:
-    """The summary, after a check that every video of the plan is stored, failed or not reached.
-
-    Raises StoreDamaged when the store does not hold what the receipts say.
-    """
+    """The summary, after readers were let go over to what is complete now."""
     store.refresh()
-    _verify(receipts, plan, store)
-    inactive = _activate_complete(plan, store)
+    activated, inactive = _activate_complete(plan, receipts, store)
     summary = summarise(plan, receipts, version=store.version, wall_s=wall_s)
     return summary.model_copy(
         update={
+            "activated": activated,
             "inactive": inactive,
             "was_interrupted": was_stopped and summary.not_reached > 0,
         }
     )
 
 
-def _activate_complete(plan: Plan, store: FeatureStore) -> dict[str, str]:
+def _activate_complete(
+    plan: Plan, receipts: Sequence[BatchReceipt], store: FeatureStore
+) -> tuple[dict[str, str], dict[str, str]]:
     """Lets readers of a feature go over to its new generation once that covers the old one.
 
-    Returns the features for which it does not, with the reason: until then a reader gets the old
-    generation, and the new one by `NAME@GENERATION`.
+    Returns the features for which it did, and those for which it did not, with the reason: until
+    then a reader gets the old generation, and the new one by `NAME@GENERATION`. Only a generation
+    that this run added to is considered, so that jobs with different settings do not take turns
+    (or any, where readers get none at all); and random numbers never replace features of trained weights.
     """
-    waiting: dict[str, str] = {}
+    activated: dict[str, str] = {}
+    inactive: dict[str, str] = {}
+    grown = {feature for r in receipts for video in r.stored for feature in video.rows}
     for definition in (d for ds in plan.definitions.values() for d in ds):
         active = store.features.get(definition.name)
-        if active is None or active.generation == definition.generation:
+        if active is None:
+            is_due = definition.name in store.feature_names
+        else:
+            is_due = definition.name in grown and active.generation != definition.generation
+        if not is_due:
             continue
-        if definition.generation not in [g.generation for g in store.generations(definition.name)]:
+        if active is not None and definition.is_untrained and not active.is_untrained:
+            inactive[definition.name] = (
+                f"readers go on to get generation {active.generation}, of trained weights; this "
+                f"untrained one is {definition.name}@{definition.generation}"
+            )
             continue
         try:
             store.activate(definition.name, definition.generation)
         except UsageError as error:
-            waiting[definition.name] = error.message
-    return waiting
-
-
-def _verify(receipts: Sequence[BatchReceipt], plan: Plan, store: FeatureStore) -> None:
-    stored: dict[str, list[str]] = {}
-    for receipt in receipts:
-        for video in receipt.stored:
-            for feature in video.rows:
-                stored.setdefault(feature, []).append(video.id)
-    for definitions in plan.definitions.values():
-        for definition in definitions:
-            ids = stored.get(definition.name, [])
-            found = store.status(definition, ids)
-            lost = [i for i in ids if found[i].standing not in ("stored", "deleted")]
-            if lost:
-                raise StoreDamaged(
-                    f"{store.url}: {definition.name} of {len(lost)} videos was committed and is "
-                    f"not there, first {lost[0]!r}",
-                    hint=f"vlpipe store verify {store.url}",
-                )
+            inactive[definition.name] = error.message
+        else:
+            activated[definition.name] = f"readers now get generation {definition.generation}" + (
+                f" instead of {active.generation}" if active else ""
+            )
+    return activated, inactive

@@ -29,7 +29,7 @@ class ExtractionJob(BaseModel):
     """Which videos, which features, with which weights, into which store.
 
     dataset, root: a registered dataset and its folder; or `paths`: media files and folders.
-    store: address of the feature store, made if it does not exist.
+    store: path of the feature store, made if it does not exist.
     features: names of extractors. settings: extractor name to the fields of its Config.
     weights: extractor name, checkpoint role or `*` to a file, a published name, or `untrained`.
     split, limit: only that split, only the first so many videos that are on disk.
@@ -90,7 +90,15 @@ class ExtractionJob(BaseModel):
             )
         if self.limit is not None:
             # Of a dataset with many dead links, the first so many that there are.
-            videos = [v for v in videos if v.path is not None or v.problem][: self.limit]
+            usable = [v for v in videos if v.path is not None and v.problem is None]
+            kept = {v.id for v in usable[: self.limit]}
+            videos = [v for v in videos if v.id in kept]
+        if not videos:
+            where = ", ".join(map(str, self.paths)) or f"{self.root}"
+            of = f" of split {self.split}" if self.split else ""
+            raise UsageError(
+                f"{where}: there are no videos{of} here", hint="name a file to force it"
+            )
         return Collection(tuple(videos), left_out)
 
     def specs(self) -> list["ExtractorSpec"]:

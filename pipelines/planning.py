@@ -105,6 +105,9 @@ def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
     videos = collection.videos
     specs = tuple(job.specs())
     definitions = {spec.name: spec.definitions() for spec in specs}
+    again: set[Standing] = {"absent"}
+    again |= {"failed"} if job.retry_failed else set()
+    again |= {"deleted"} if job.restore_deleted else set()
     usable = [v for v in videos if v.problem is None and v.path is not None]
     standings = _Standings(store, definitions, [v.id for v in videos])
 
@@ -112,12 +115,12 @@ def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
     at_rest: dict[Standing, list[str]] = {"stored": [], "failed": [], "deleted": []}
     for video in usable:
         assert video.path is not None
-        has_changed = standings.has_changed(video.id, video.path)
-        again = {"absent"} | ({"stored", "failed"} if has_changed else set())
-        again |= {"failed"} if job.retry_failed else set()
-        again |= {"deleted"} if job.restore_deleted else set()
+        changed = standings.changed(video.id, video.path)
         stands = {spec.name: standings.of(video.id, spec.name) for spec in specs}
-        lacking = [spec for spec in specs if stands[spec.name] in again]
+        lacking = [spec for spec in specs if spec.name in changed or stands[spec.name] in again]
+        left = {word for name, word in stands.items() if name not in {s.name for s in lacking}}
+        if "failed" in left:
+            at_rest["failed"].append(video.id)
         if lacking:
             tasks.append(
                 VideoTask(
@@ -125,12 +128,11 @@ def make_plan(job: ExtractionJob, store: FeatureStore | None) -> Plan:
                     path=video.path,
                     extractors=tuple(spec.name for spec in lacking),
                     estimated_s=estimate_seconds(video.path, lacking),
-                    replace=has_changed,
+                    replaced=tuple(n for n in changed if stands[n] == "stored"),
                 )
             )
-        else:
-            words = set(stands.values())
-            at_rest[next(word for word in _BY_PRECEDENCE if word in words)].append(video.id)
+        elif "failed" not in left:
+            at_rest["deleted" if "deleted" in left else "stored"].append(video.id)
 
     generations = sorted(d.generation for ds in definitions.values() for d in ds)
     problems, known_problems = _problems(videos, standings, specs, retry=job.retry_failed)
@@ -208,30 +210,29 @@ class _Standings:
                 return word
         return "absent"
 
-    def has_changed(self, video_id: str, path: Path) -> bool:
-        """Whether the file is another one than the stored rows were made from.
+    def changed(self, video_id: str, path: Path) -> set[str]:
+        """The extractors whose rows are of another file than is there now.
 
         Size and time of change decide if they are equal; if not, the digest does, so that a file
-        that was merely copied or touched is not extracted again.
+        that was merely copied or touched is not extracted again. A file that cannot be looked at
+        counts as the same: that is no reason to lose its rows.
         """
-        known = next(
-            (
-                found[video_id]
-                for features in self._found.values()
-                for found in features
-                if found[video_id].standing == "stored" and found[video_id].source is not None
-            ),
-            None,
-        )
-        if known is None:
-            return False
-        try:
-            facts = path.stat()
-        except OSError:
-            return False
-        if (facts.st_size, facts.st_mtime_ns) == (known.source_size, known.source_mtime_ns):
-            return False
-        return source_digest(path) != known.source
+        changed: set[str] = set()
+        digest: str | None = None
+        for name, features in self._found.items():
+            known = next((f[video_id] for f in features if f[video_id].source is not None), None)
+            if known is None:
+                continue
+            try:
+                facts = path.stat()
+                if (facts.st_size, facts.st_mtime_ns) == (known.source_size, known.source_mtime_ns):
+                    continue
+                digest = digest or source_digest(path)
+            except OSError:
+                return set()
+            if digest != known.source:
+                changed.add(name)
+        return changed
 
 
 def source_digest(path: Path) -> str:

@@ -23,7 +23,10 @@ class Failure(BaseModel):
 
 
 class VideoReceipt(BaseModel):
-    """One video that was stored: rows per feature, media seconds, notes such as `no_audio`."""
+    """One video that was stored: rows per feature, media seconds, notes such as `no_audio`.
+
+    replaced: it superseded rows of an earlier file.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,13 +34,16 @@ class VideoReceipt(BaseModel):
     rows: dict[str, int]
     media_s: float
     notes: dict[str, str] = {}
+    replaced: bool = False
 
 
 class BatchReceipt(BaseModel):
     """The outcome of one batch.
 
-    version: of the store after the commit. stage_s: seconds spent decoding (in all child
-    processes together), in the networks and writing; wall_s: from start to commit.
+    version: of the store after the commit. stored: what the commit added. kept: videos that
+    another writer had stored meanwhile; deleted: that somebody deleted meanwhile. stage_s: seconds
+    spent decoding (in all child processes together), in the networks and writing; wall_s: from
+    start to commit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +51,8 @@ class BatchReceipt(BaseModel):
     batch: str
     version: int
     stored: tuple[VideoReceipt, ...]
+    kept: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
     failed: tuple[Failure, ...]
     num_bytes: int
     stage_s: dict[str, float]
@@ -54,11 +62,12 @@ class BatchReceipt(BaseModel):
 
 
 class ExtractionSummary(BaseModel):
-    """The outcome of an extraction: every selected video is in exactly one of the counts.
+    """The outcome of an extraction. Every selected video is in exactly one of the counts:
 
     selected = extracted + stored_before + deleted + failed (by id) + failed_before + missing +
     not_reached. left_out: annotation files that could not be read. inactive: features whose new
-    generation readers do not get yet, with the reason.
+    generation readers do not get yet, with the reason. activated: features of which readers now get
+    this generation instead of another. replaced: videos whose file was another one before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,7 +91,9 @@ class ExtractionSummary(BaseModel):
     stage_s: dict[str, float]
     wall_s: float
     was_interrupted: bool
+    replaced: tuple[str, ...] = ()
     inactive: dict[str, str] = {}
+    activated: dict[str, str] = {}
 
     @property
     def exit_code(self) -> int:
@@ -100,9 +111,11 @@ def summarise(
         Failure(id=p.id, features=_feature_names(plan), kind=p.kind, message=p.message)
         for p in plan.problems
     ] + [failure for receipt in receipts for failure in receipt.failed]
-    failed_ids = {failure.id for failure in failed}
+    bad_ids = {failure.id for failure in failed} | set(plan.failed_before)
     stored = [video for receipt in receipts for video in receipt.stored]
-    extracted = {video.id for video in stored} - failed_ids
+    extracted = {video.id for video in stored} - bad_ids
+    kept = {video_id for receipt in receipts for video_id in receipt.kept} - bad_ids
+    deleted = {video_id for receipt in receipts for video_id in receipt.deleted} - bad_ids
     rows: Counter[str] = Counter()
     for video in stored:
         rows.update(video.rows)
@@ -116,13 +129,14 @@ def summarise(
         version=version,
         selected=len(plan.selected),
         extracted=len(extracted),
-        stored_before=len(plan.stored),
-        deleted=len(plan.deleted),
+        stored_before=len(plan.stored) + len(kept),
+        deleted=len(plan.deleted) + len(deleted),
         failed=tuple(failed),
-        failed_before=plan.failed_before,
+        failed_before=tuple(i for i in plan.failed_before if i not in {f.id for f in failed}),
+        replaced=tuple(video.id for video in stored if video.replaced),
         missing=plan.missing,
         left_out=plan.left_out,
-        not_reached=len(to_do - extracted - failed_ids),
+        not_reached=len(to_do - extracted - kept - deleted - bad_ids),
         features={
             d.name: {
                 "generation": d.generation,

@@ -57,6 +57,11 @@ class Snapshot:
             for name, generation in sorted(self._state.active.items())
         }
 
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of all features, also of those without an active generation, sorted."""
+        return sorted({feature for feature, _ in self._state.generations})
+
     def generations(self, name: str) -> list[FeatureInfo]:
         """All generations of a feature that were not dropped, the active one first."""
         found = [

@@ -1,6 +1,5 @@
 """`vlpipe extract`: features of a dataset or of any media into a store."""
 
-import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +16,7 @@ from vlpipe.pipelines.cli.output import (
     readable_bytes,
     remark,
 )
+from vlpipe.pipelines.prefect_server import configured_server
 
 if TYPE_CHECKING:
     from vlpipe.pipelines.job import ExtractionJob
@@ -84,7 +84,7 @@ def extract(
     if dry_run:
         _show_plan(job, as_json=as_json)
         return
-    is_flow = prefect if prefect is not None else bool(os.environ.get("PREFECT_API_URL"))
+    is_flow = prefect if prefect is not None else configured_server() is not None
     summary = _run(job, is_flow=is_flow)
     if as_json:
         print_json(summary.model_dump(mode="json"))
@@ -128,8 +128,11 @@ def show_summary(summary: "ExtractionSummary") -> None:
             for name, f in summary.features.items()
         ],
     )
-    for name, reason in summary.inactive.items():
+    for name, reason in (summary.activated | summary.inactive).items():
         remark(f"{name}: {reason}")
+    if summary.replaced:
+        named = ", ".join(summary.replaced[:_MOST_NAMED])
+        remark(f"replaced, since the file is another one than before: {named}")
     _name_failures(summary.failed)
     for video_id in summary.failed_before[:_MOST_NAMED]:
         remark(f"in quarantine: {video_id}")

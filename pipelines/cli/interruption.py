@@ -1,13 +1,12 @@
 """Ctrl-C: once to stop when the videos in flight are stored, twice to stop at once."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
-
-from vlpipe.pipelines.cli.output import fail
 
 INTERRUPTED_EXIT_CODE = 130
 
@@ -31,9 +30,11 @@ def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
         if stop.is_set():
             raise Interrupted
         stop.set()
-        fail(
-            "interrupted: finishing and storing the videos in flight",
-            "once more to stop at once; the same command carries on later",
+        # Not through the console: this may interrupt a write to it.
+        os.write(
+            2,
+            b"\ninterrupted: finishing and storing the videos in flight; "
+            b"once more to stop at once; the same command carries on later\n",
         )
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}

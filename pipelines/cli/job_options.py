@@ -1,6 +1,7 @@
 """The options that describe an extraction, shared by the commands that run or schedule one."""
 
 import json
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -99,6 +100,11 @@ def build_job(
         raise UsageError(
             "no features named", hint="--features resnet152,vggish; `vlpipe extractors ls`"
         )
+    if str(fields.get("store", "")).startswith("memory:"):
+        raise UsageError(
+            f"--store {fields['store']}: a store in memory ends with this command",
+            hint="name a folder",
+        )
     try:
         return ExtractionJob(
             paths=tuple(paths or ()),
@@ -131,7 +137,9 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 def parse_weights(texts: Sequence[str]) -> dict[str, str]:
     """`untrained` as {"*": "untrained"}, `vggish=FILE` as {"vggish": "FILE"}; commas separate."""
     weights: dict[str, str] = {}
-    for text in _names(texts):
+    # A comma may stand in a file's name: it separates only what names a checkpoint again.
+    parts = [part for text in texts for part in re.split(r",(?=\w+=|untrained)", text)]
+    for text in parts:
         name, is_assignment, source = text.partition("=")
         if not is_assignment:
             if not text.startswith("untrained"):

@@ -61,7 +61,13 @@ def print_table(
 ) -> None:
     """A table on stdout; numbers stand right."""
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=title and Text(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for index, name in enumerate(columns):
         is_number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -72,7 +78,13 @@ def print_table(
 
 def print_facts(facts: Iterable[tuple[str, object]], *, title: str | None = None) -> None:
     """Names and values on stdout, one pair a line."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table = Table(
+        title=title and Text(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=False,
+    )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in facts:

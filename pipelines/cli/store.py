@@ -15,7 +15,7 @@ from vlpipe.pipelines.cli.output import (
 from vlpipe.stores.errors import StoreDamaged, UsageError
 
 if TYPE_CHECKING:
-    from vlpipe.stores import FeatureStore
+    from vlpipe.stores import FeatureInfo, FeatureStore
 
 app = typer.Typer(help="Feature stores: contents, checks, deletion.", no_args_is_help=True)
 
@@ -158,11 +158,11 @@ def log(url: Url, as_json: AsJson = False) -> None:
         )
 
 
-@app.command("rm", epilog="Example:  vlpipe store rm vlpipe-store --video clip1,clip2 --yes")
+@app.command("rm", epilog="Example:  vlpipe store rm vlpipe-store --video clip1 --yes")
 def remove(
     url: Url,
     video: Annotated[
-        list[str] | None, typer.Option(help="Ids of videos, comma separated.", metavar="ID,...")
+        list[str] | None, typer.Option(help="A video; can be repeated.", metavar="ID")
     ] = None,
     feature: Annotated[
         str | None,
@@ -173,21 +173,21 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Delete videos or a feature: readers no longer see them, older versions still do."""
-    ids = [name.strip() for text in video or () for name in text.split(",") if name.strip()]
+    ids = list(dict.fromkeys(video or ()))
     if not ids and feature is None:
-        raise UsageError("nothing named to delete", hint="--video ID,... or --feature NAME")
+        raise UsageError("nothing named to delete", hint="--video ID or --feature NAME")
     what = f"{len(ids)} videos" if ids else "all rows"
     what += f" of feature {feature}" if feature else ""
     with _open(url) as store:
         if ids:
             _require_known(store, ids)
-        reader = store[feature] if feature is not None else None
+        dropped = [] if feature is None or ids else _generations(store, feature)
         if not yes:
             typer.confirm(f"Delete {what} from {url}?", abort=True, err=True)
         if ids:
             store.delete(ids, features=[feature] if feature else None, reason=reason)
-        elif reader is not None:
-            store.drop(reader.info.name, reader.info.generation)
+        for info in dropped:
+            store.drop(info.name, info.generation)
         version = store.version
     if as_json:
         print_json({"store": url, "deleted": ids, "feature": feature, "version": version})
@@ -213,12 +213,19 @@ def _require_known(store: "FeatureStore", ids: list[str]) -> None:
         )
 
 
+def _generations(store: "FeatureStore", feature: str) -> "list[FeatureInfo]":
+    """The one generation of `NAME@GENERATION`, all of `NAME`; FeatureMissing if there is none."""
+    if "@" in feature:
+        return [store[feature].info]
+    return store.generations(feature)
+
+
 def _features(store: "FeatureStore") -> list[dict[str, Any]]:
     return [
         {
             "feature": found.name,
             "generation": found.generation,
-            "is_active": found.generation == active.generation,
+            "is_active": found.is_active,
             "videos": found.num_videos,
             "rows": found.num_rows,
             "row_shape": list(found.row_shape),
@@ -226,7 +233,7 @@ def _features(store: "FeatureStore") -> list[dict[str, Any]]:
             "bytes": found.num_bytes,
             "is_untrained": found.is_untrained,
         }
-        for name, active in store.features.items()
+        for name in store.feature_names
         for found in store.generations(name)
     ]
 

@@ -1,11 +1,8 @@
 """Which media files lie below a folder. Links are followed, loops and hidden names are not."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-_LOG = logging.getLogger(__name__)
 
 MEDIA_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv"}
@@ -18,22 +15,23 @@ def is_media_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES  # noqa: PTH122 - a name, not a path
 
 
-def walk_media(folder: Path) -> Iterator[Path]:
+def walk_media(folder: Path, unlisted: list[str]) -> Iterator[Path]:
     """Media files below a folder, sorted folder by folder, without names that start with a dot.
 
     Links are followed wherever they lead, because datasets are often assembled from links. A link
     that leads nowhere is yielded too: the folder names the file, and its absence should be seen.
+    Folders that cannot be listed are added to `unlisted`, with the reason.
     """
-    yield from _walk(folder, set())
+    yield from _walk(folder, set(), unlisted)
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, seen: set[tuple[int, int]], unlisted: list[str]) -> Iterator[Path]:
     try:
         status = folder.stat()
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
-        _LOG.warning("cannot list %s: %s", folder, error.strerror)
+        unlisted.append(f"{folder} cannot be listed: {error.strerror}")
         return
     identity = (status.st_dev, status.st_ino)
     if identity in seen:  # a second way to the same folder, possibly without end
@@ -48,7 +46,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
         elif is_media_name(entry.name) and _is_file_or_dead_link(entry):
             yield folder / entry.name
     for below in folders:
-        yield from _walk(below, seen)
+        yield from _walk(below, seen, unlisted)
 
 
 # DirEntry answers from the listing itself, without a call to a possibly distant file system for

@@ -1,5 +1,6 @@
 """Any media files, without annotations: the ids are the file names."""
 
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -37,9 +38,13 @@ class FolderDataset(Dataset):
             raise UsageError("no file or folder was named")
         resolved = [Path(path).expanduser().absolute() for path in paths]
         for path in resolved:
-            if not path.exists():
-                raise UsageError(f"no such file or folder: {path}")
-            if not path.is_dir() and not path.is_file():
+            try:
+                mode = path.stat().st_mode
+            except FileNotFoundError:
+                raise UsageError(f"no such file or folder: {path}") from None
+            except OSError as error:
+                raise UsageError(f"{path} cannot be looked at: {error.strerror}") from error
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise UsageError(f"neither a file nor a folder: {path}")
         dataset = cls.__new__(cls)
         dataset.root = resolved[0] if resolved[0].is_dir() else resolved[0].parent
@@ -49,8 +54,10 @@ class FolderDataset(Dataset):
     def videos(self, split: str | None = None) -> list[Video]:
         self._require_split(split)
         files: dict[str, list[Path]] = {}
-        for text, path in self._named_files():
+        unlisted: list[str] = []
+        for text, path in self._named_files(unlisted):
             files.setdefault(text, []).append(path)
+        self.left_out = tuple(unlisted)
         return [_video(text, paths) for text, paths in files.items()]
 
     def check(self) -> DatasetCheck:
@@ -68,10 +75,10 @@ class FolderDataset(Dataset):
             bad_rows=(),
         )
 
-    def _named_files(self) -> Iterator[tuple[str, Path]]:
+    def _named_files(self, unlisted: list[str]) -> Iterator[tuple[str, Path]]:
         for given in self._paths:
             if given.is_dir():
-                for path in walk_media(given):
+                for path in walk_media(given, unlisted):
                     yield path.relative_to(given).with_suffix("").as_posix(), path
             else:
                 yield given.stem, given

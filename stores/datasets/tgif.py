@@ -92,6 +92,7 @@ class TgifDataset(Dataset):
         read is named in `left_out`, and is an error if no other one can.
         """
         self._require_split(split)
+        self.left_out = ()
         return self._videos(self._named(split), self._media())
 
     @overload
@@ -179,10 +180,12 @@ class TgifDataset(Dataset):
         return tuple(checks), tuple(bad_rows)
 
     def _media(self) -> dict[str, list[Path]]:
-        """Media below the root by file name without extension."""
+        """Media below the root by file name without extension; see `left_out` for the rest."""
         media: dict[str, list[Path]] = {}
-        for path in walk_media(self.root):
+        unlisted: list[str] = []
+        for path in walk_media(self.root, unlisted):
             media.setdefault(path.stem, []).append(path)
+        self.left_out += tuple(unlisted)
         return media
 
     def _named(self, split: str | None, *, is_strict: bool = True) -> dict[str, str | None]:
@@ -206,7 +209,7 @@ class TgifDataset(Dataset):
                     named.setdefault(name, _TABLE_SPLITS[prefix])
             except AnnotationError as error:
                 errors.append(error)
-        self.left_out = tuple(str(error) for error in errors)
+        self.left_out += tuple(str(error) for error in errors)
         if is_strict and not tables:
             raise AnnotationError(
                 f"{self.root} has none of the tables {{{','.join(prefixes)}}}_TASK_question.csv, "

@@ -1,18 +1,39 @@
 """What holds for every registered extractor; a new file in extractors/ is covered by itself."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from vlpipe.extractors import configure_extractor, create_extractor, list_extractors, register
-from vlpipe.extractors.media import AudioRequest, FrameRequest
+from vlpipe.extractors.media import (
+    AudioBlock,
+    AudioRequest,
+    AudioStream,
+    FrameBlock,
+    FrameRequest,
+    MediaInfo,
+    VideoStream,
+)
 from vlpipe.extractors.registry import find_extractor, list_checkpoints
 from vlpipe.stores import FeatureDefinition
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 # Small inputs keep the large networks fast; the weights are drawn anyway.
-SMALL = {"crop": 64, "resize": 64}
+SMALL = {"crop": 32, "resize": 32, "stack_size": 16, "step_size": 16}
+SMALL |= {"size": (64, 64), "num_updates": 2}
+
+INFO = MediaInfo(
+    path="made.mp4",
+    container="mp4",
+    duration_s=60.0,
+    num_bytes=1,
+    sha256="0" * 64,
+    video=VideoStream(128, 96, 0, 25.0, 1500, False, "h264", "yuv420p", 0.0, 60.0),
+    audio=AudioStream(16_000, 1, "aac", 0.0, 60.0),
+    decoder="pyav",
+)
 
 
 def small_settings(name):
@@ -20,15 +41,30 @@ def small_settings(name):
     return {key: value for key, value in SMALL.items() if key in fields}
 
 
-def draw_samples(extractor, count):
-    """Samples of the shape that the extractor's own request gives."""
+def draw_blocks(request):
+    """Blocks as the decoder would send them for that request, without an end."""
     random = np.random.default_rng(7)
-    request = extractor.spec.request
     if isinstance(request, AudioRequest):
-        return list(random.normal(-2, 1, (count, 96, 64)).astype(np.float32))
+        length = 10 * request.sample_rate
+        for k in itertools.count():
+            wave = random.normal(0, 0.1, length).astype(np.float32)
+            yield AudioBlock(0, wave, 10.0 * k, k * length)
     assert isinstance(request, FrameRequest)
-    edge = request.center_crop
-    return list(random.integers(0, 256, (count, edge, edge, 3), dtype=np.uint8))
+    height, width = request.output_size(INFO.video.height, INFO.video.width)
+    for first in itertools.count(step=16):
+        frames = random.integers(0, 256, (16, height, width, 3), dtype=np.uint8)
+        starts = np.arange(first, first + 16) / 25
+        yield FrameBlock(0, frames, np.stack([starts, starts + 0.04], axis=1), first)
+
+
+def draw_samples(extractor, count):
+    """So many samples, made by the extractor's own sampler of drawn frames or sound."""
+    sampler = extractor.sampler(INFO)
+    blocks = draw_blocks(extractor.spec.request)
+    samples = []
+    while len(samples) < count:
+        samples += [sample.data for sample in sampler.push(next(blocks))]
+    return samples[:count]
 
 
 @pytest.fixture(scope="module", params=list_extractors())
@@ -50,10 +86,11 @@ def test_outputs_are_as_declared_finite_and_fit_float16(extractor):
 def test_a_row_has_the_same_bits_whatever_shares_its_batch(extractor):
     samples = draw_samples(extractor, extractor.batch_size + 3)
     together = extractor.infer(samples)
-    alone = [extractor.infer([sample]) for sample in (samples[0], samples[5], samples[-1])]
+    chosen = (0, extractor.batch_size // 2, -1)
+    alone = [extractor.infer([samples[index]]) for index in chosen]
     turned = extractor.infer(samples[::-1])
     for feature, rows in together.items():
-        for index, single in zip((0, 5, -1), alone, strict=True):
+        for index, single in zip(chosen, alone, strict=True):
             assert np.array_equal(single[feature][0], rows[index])
         assert np.array_equal(turned[feature][::-1], rows)
 
@@ -131,8 +168,10 @@ def test_unknown_names_and_settings_list_what_there_is():
 
 
 def test_an_absent_device_is_named():
-    with pytest.raises(EnvironmentLacks, match="warp:3"):
-        create_extractor("resnet18", weights="untrained", device="warp:3")
+    with pytest.raises(EnvironmentLacks, match="cuda:99"):
+        create_extractor("resnet18", weights="untrained", device="cuda:99")
+    with pytest.raises(UsageError, match="warp:3"):
+        configure_extractor("resnet18", weights="untrained", device="warp:3")
 
 
 def test_a_name_is_given_once():

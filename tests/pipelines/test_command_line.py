@@ -100,13 +100,42 @@ def test_help_loads_nothing_heavy():
         (["weights", "add", "vggish_audioset", "x.pt"], 3, "x.pt"),
         (["extractors", "show", "vgish"], 2, "vggish"),
         (["nonsense"], 2, "nonsense"),
+        (["extract", "--features", "vggish", "x", "--store", "memory://a"], 2, "memory"),
+        (["extract", "--features", "resnet18", "x", "--set", "resnet18.fps=5000"], 2, "fps"),
+        (
+            ["extract", "--features", "resnet18", "x", "--weights", "untrained", "--device", "foo"],
+            2,
+            "foo",
+        ),
+        (
+            [
+                "extract",
+                "--features",
+                "resnet18",
+                "x",
+                "--weights",
+                "untrained",
+                "--device",
+                "cuda:99",
+            ],
+            3,
+            "cuda:99",
+        ),
+        (
+            ["extract", "--features", "resnet18", "x", "--weights", "untrained", "--prefect"],
+            3,
+            "127.0.0.1:9",
+        ),
         (["deploy", "--features", "vggish", "x"], 3, "PREFECT_API_URL"),
     ],
 )
 def test_wrong_use_says_what_and_how(capfd, tmp_path, monkeypatch, words, code, said):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLPIPE_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    if "--prefect" in words:
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    else:
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
     (tmp_path / "x").write_bytes(b"")
     got, out, err = call(capfd, *words)
     assert got == code
@@ -143,6 +172,62 @@ def test_listings_speak_json(capfd, tmp_path, monkeypatch):
         assert call(capfd, *words)[0] == 0
 
 
+def test_results_are_one_json_object_on_stdout(capfd, tmp_path, clips):
+    store = str(tmp_path / "store")
+    extract = (
+        *("extract", str(clips), "--store", store, "--features", "resnet18,vggish"),
+        *("--weights", "untrained", "--set", "resnet18.resize=40", "--set", "resnet18.crop=32"),
+    )
+    expected = {
+        (*extract, "--dry-run"): ("to_do", 6),
+        extract: ("extracted", 6),
+        (*extract, "--no-prefect"): ("stored_before", 6),
+        ("store", "ls", store): ("store", store),
+        ("store", "ls", store, "--videos"): ("store", store),
+        ("store", "info", store): ("videos", 6),
+        ("store", "info", store, "--feature", "vggish"): ("name", "vggish"),
+        ("store", "verify", store): ("is_sound", True),
+        ("store", "failed", store): ("failed", []),
+        ("store", "log", store): ("store", store),
+        ("store", "rm", store, "--video", "gif0", "--yes"): ("deleted", ["gif0"]),
+        ("store", "rm", store, "--feature", "vggish", "--yes"): ("feature", "vggish"),
+    }
+    for words, (key, value) in expected.items():
+        code, out, err = call(capfd, *words, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert found["schema_version"] == 1
+        assert found[key] == value, words
+        if "rm" not in words:
+            assert call(capfd, *words)[0] == 0
+    assert call(capfd, "store", "rm", store, "--video", "nobody", "--yes")[0] == 2
+
+
+def test_a_damaged_store_is_exit_code_4(capfd, tmp_path, clips):
+    store = tmp_path / "store"
+    extract = ("extract", str(clips), "--store", str(store), "--features", "vggish")
+    assert call(capfd, *extract, "--weights", "untrained")[0] == 0
+    (rows,) = store.glob("data/vggish/*/*/rows/c.0.0")
+    content = bytearray(rows.read_bytes())
+    content[4100] ^= 1
+    rows.write_bytes(content)
+    code, _, err = call(capfd, "store", "verify", str(store))
+    assert code == 4
+    assert "sound" in err
+
+
+def test_odd_names_are_shown_as_they_are(capfd, tmp_path, clips):
+    folder = tmp_path / "[b]odd \u2603"
+    folder.mkdir()
+    (folder / "a[red]b.gif").write_bytes((clips / "gif0.gif").read_bytes())
+    store = str(folder / "store")
+    extract = ("extract", str(folder), "--store", store, "--features", "vggish")
+    code, out, _ = call(capfd, *extract, "--weights", "untrained")
+    assert code == 0
+    assert "[b]odd" in out
+    assert "a[red]b" in call(capfd, "store", "ls", store, "--videos")[1]
+
+
 def test_settings_and_weights_are_parsed():
     assert parse_settings(["a.x=3", "a.y=p,q", "b.z=null", "b.w=text"]) == {
         "a": {"x": 3, "y": ["p", "q"]},
@@ -152,6 +237,10 @@ def test_settings_and_weights_are_parsed():
         "*": "untrained:3",
         "vggish": "a.pt",
         "vggish_pca": "b=c.pt",
+    }
+    assert parse_weights(["vggish=with, comma.pt,resnet18=x"]) == {
+        "vggish": "with, comma.pt",
+        "resnet18": "x",
     }
     with pytest.raises(UsageError):
         parse_settings(["x"])

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from vlpipe.extractors import create_extractor
+from vlpipe.extractors.extractor import FrameSampler, Sample
 from vlpipe.extractors.media import DecodePool
 from vlpipe.extractors.resnet import ResNetFeatures
-from vlpipe.pipelines import batches
+from vlpipe.pipelines import batches, row_buffer
 from vlpipe.pipelines.extraction import Silent, plan_extraction, run_extraction
 from vlpipe.pipelines.planning import source_digest
 from vlpipe.stores import FeatureStore
-from vlpipe.stores.errors import StoreUnwritable, UsageError, VideoMissing
+from vlpipe.stores.errors import EnvironmentLacks, StoreUnwritable, UsageError, VideoMissing
 from vlpipe.stores.part import PartWriter
+
+SMALL = {"resnet18": {"resize": 40, "crop": 32}}
 
 ROWS = {"gif0": 6, "gif1": 7, "gif2": 8, "gif3": 9, "sound": 63, "silent": 25}
 
@@ -97,10 +100,13 @@ def test_one_pass_equals_a_pass_per_extractor_and_decodes_once(make_job, tmp_pat
         assert contents(alone.store)[name] == contents(job.store)[name]
 
 
-@pytest.mark.parametrize("changes", [{"decode_workers": 3}, {"batch_seconds": 1}])
-def test_how_work_is_cut_changes_nothing(make_job, tmp_path, changes):
+@pytest.mark.parametrize(("workers", "most_videos"), [(3, 256), (1, 2)])
+def test_how_work_is_cut_changes_nothing(make_job, tmp_path, monkeypatch, workers, most_videos):
     run_extraction(make_job())
-    run_extraction(make_job(store=str(tmp_path / "other"), **changes))
+    monkeypatch.setattr(batches, "MAX_VIDEOS", most_videos)
+    other = make_job(store=str(tmp_path / "other"), decode_workers=workers)
+    assert (len(plan_extraction(other).batches) > 1) == (most_videos == 2)
+    run_extraction(other)
     assert contents(str(tmp_path / "other")) == contents(str(tmp_path / "store"))
 
 
@@ -131,9 +137,9 @@ def bad_media(folder, good):
         "zeros": "not_media",
         "page": "not_media",
         "text": "not_media",
-        "half": None,
+        "half": "damaged",
         "cut": "damaged",
-        "list": None,
+        "list": "format_refused",
     }
 
 
@@ -150,7 +156,7 @@ def test_bad_media_go_to_quarantine_and_their_siblings_are_stored(make_job, clip
     assert summary.exit_code == 1
     assert failed_ids(summary) == set(kinds)
     for failure in summary.failed:
-        assert kinds[failure.id] in (None, failure.kind)
+        assert kinds[failure.id] == failure.kind
         assert str(folder / failure.id) in failure.message
         assert set(failure.features) == {"resnet18", "vggish"}
     with FeatureStore.open(job.store) as store:
@@ -211,6 +217,7 @@ def test_a_replaced_file_is_extracted_again_and_a_copied_one_is_not(make_job, cl
     shutil.copy(folder / "gif3.gif", folder / "gif0.gif")
     summary = run_extraction(job)
     assert summary.extracted == 1
+    assert summary.replaced == ("gif0",)
     with FeatureStore.open(job.store) as store:
         assert np.array_equal(store["resnet18"]["gif0"], store["resnet18"]["gif3"])
         found = store.status(store["resnet18"].info.definition, ["gif0"])["gif0"]
@@ -377,3 +384,162 @@ def test_a_root_of_bad_tables_only_is_a_usage_error(make_job, tmp_path):
     write_table(root / "Test_count_question.csv", ("name", "question"), ("x", "y"))
     with pytest.raises(UsageError, match="gif_name"):
         plan_extraction(make_job(paths=(), dataset="tgif", root=root))
+
+
+def test_a_replaced_file_is_noticed_for_each_feature_alone(make_job, clips, tmp_path):
+    folder = tmp_path / "changing"
+    folder.mkdir()
+    shutil.copy(clips / "silent.mp4", folder / "a.mp4")
+    job = make_job(paths=(folder,))
+    run_extraction(job)
+    shutil.copy(clips / "sound.mp4", folder / "a.mp4")
+    run_extraction(make_job(paths=(folder,), features=("resnet18",)))
+    assert run_extraction(job).features["vggish"]["rows"] == 2
+    assert run_extraction(job).extracted == 0
+
+
+def test_a_file_replaced_by_a_broken_one_keeps_its_rows_and_says_so(make_job, clips, tmp_path):
+    folder = tmp_path / "changing"
+    shutil.copytree(clips, folder)
+    job = make_job(paths=(folder,))
+    run_extraction(job)
+    (folder / "gif0.gif").write_bytes(b"")
+    for _ in range(2):
+        summary = run_extraction(job)
+        assert summary.exit_code == 1
+        (failure,) = summary.failed
+        assert "rows of the file that was there before are kept" in failure.message
+    with FeatureStore.open(job.store) as store:
+        assert len(store["resnet18"]["gif0"]) == 6
+
+
+def test_random_numbers_never_replace_trained_features(make_job, tmp_path):
+    extractor = create_extractor("resnet18", weights="untrained:5")
+    torch.save(extractor.network.resnet.state_dict(), tmp_path / "resnet18.pth")
+    trained = {"features": ("resnet18",), "weights": {"resnet18": str(tmp_path / "resnet18.pth")}}
+    run_extraction(make_job(**trained))
+    summary = run_extraction(make_job(features=("resnet18",)))
+    assert "trained weights" in summary.inactive["resnet18"]
+    with FeatureStore.open(make_job().store) as store:
+        assert not store.features["resnet18"].is_untrained
+        assert len(store.generations("resnet18")) == 2
+
+
+OTHER = {"resnet18": {"resize": 64, "crop": 64}}
+
+
+def test_jobs_with_different_settings_do_not_take_turns(make_job):
+    other = make_job(settings=OTHER)
+    run_extraction(make_job())
+    assert "instead of" in run_extraction(other).activated["resnet18"]
+    with FeatureStore.open(other.store) as store:
+        version = store.version
+    for job in (make_job(), other, make_job()):
+        assert not run_extraction(job).activated
+    with FeatureStore.open(other.store) as store:
+        assert store.version == version
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_where_readers_get_none_the_next_run_gives_them_its_own(make_job, is_complete):
+    job = make_job(features=("resnet18",), settings=SMALL)
+    other = make_job(settings=OTHER, features=("resnet18",))
+    run_extraction(other if is_complete else other.model_copy(update={"limit": 2}))
+    run_extraction(job)
+    with FeatureStore.open(other.store) as store:
+        store.drop("resnet18", store.features["resnet18"].generation)
+    run_extraction(other)
+    with FeatureStore.open(other.store) as store:
+        assert len(store["resnet18"]) == 6
+
+
+@pytest.mark.parametrize(
+    "error", [EnvironmentLacks("no child process"), OSError(11, "fork failed"), MemoryError()]
+)
+def test_what_is_the_machines_fault_puts_no_video_in_quarantine(make_job, monkeypatch, error):
+    def fail(self, path, requests):
+        raise error
+
+    job = make_job()
+    monkeypatch.setattr(DecodePool, "open", fail)
+    with pytest.raises(type(error)):
+        run_extraction(job)
+    monkeypatch.undo()
+    summary = run_extraction(job)
+    assert (summary.extracted, summary.failed_before) == (6, ())
+
+
+def test_a_file_that_vanishes_is_reported_and_looked_for_again(make_job, clips, tmp_path):
+    folder = tmp_path / "vanishing"
+    shutil.copytree(clips, folder)
+
+    class Remove(Silent):
+        def on_plan(self, plan):
+            (folder / "gif0.gif").unlink()
+
+    job = make_job(paths=(folder,))
+    (failure,) = run_extraction(job, observer=Remove()).failed
+    assert (failure.id, failure.kind) == ("gif0", "missing")
+    shutil.copy(clips / "gif0.gif", folder)
+    assert run_extraction(job).extracted == 1
+
+
+def test_rows_that_the_store_refuses_fail_their_video_only(make_job, monkeypatch):
+    plain = FrameSampler.push
+
+    def push(self, block):
+        samples = plain(self, block)
+        if len(samples) == 6:  # gif0
+            samples[2] = Sample(samples[2].data, (0.0, 0.0))
+        return samples
+
+    monkeypatch.setattr(FrameSampler, "push", push)
+    summary = run_extraction(make_job(features=("resnet18",), settings=SMALL))
+    (failure,) = summary.failed
+    assert (failure.id, failure.kind) == ("gif0", "refused")
+    assert summary.extracted == 5
+
+
+def test_samples_of_a_failed_video_do_not_harm_its_siblings(make_job, clips, tmp_path, monkeypatch):
+    # Every row is spilled to a file, which is closed when the video fails at its end.
+    monkeypatch.setattr(row_buffer, "SPILL_BYTES", 1)
+    folder = tmp_path / "mixed"
+    shutil.copytree(clips, folder)
+    gif = made_media.make_gif(tmp_path / "long.gif", [50] * 40, seed=9).read_bytes()
+    (folder / "cut.gif").write_bytes(gif[: len(gif) * 9 // 10])
+    summary = run_extraction(make_job(paths=(folder,)))
+    assert failed_ids(summary) == {"cut"}
+    assert summary.extracted == 6
+
+
+def test_an_earlier_failure_stays_in_the_exit_code(make_job, tmp_path):
+    path = made_media.make_audio(tmp_path / "song.wav", seconds=2)
+    only_frames = make_job(paths=(path,), features=("resnet18",), settings=SMALL)
+    assert run_extraction(only_frames).exit_code == 1
+    summary = run_extraction(make_job(paths=(path,)))
+    assert (summary.exit_code, summary.failed_before, summary.extracted) == (1, ("song",), 0)
+    assert summary.features["vggish"]["rows"] == 2
+
+
+def test_two_writers_count_each_video_once(make_job):
+    job = make_job()
+
+    class Rival(Silent):
+        """Another process that does the same work between our plan and our commit."""
+
+        def on_plan(self, plan):
+            run_extraction(job)
+
+    summary = run_extraction(job, observer=Rival())
+    assert (summary.extracted, summary.stored_before) == (0, 6)
+
+
+def test_a_damaged_video_that_is_kept_carries_a_note(make_job, clips, tmp_path):
+    gif = (clips / "gif3.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(gif[: len(gif) * 2 // 3])
+    job = make_job(paths=(tmp_path / "cut.gif",), features=("resnet18",), damaged_media="lenient")
+    run_extraction(job)
+    with FeatureStore.open(job.store) as store:
+        (row,) = store.videos().to_pylist()
+    assert row["note"] == "damaged"
+    assert 0 < row["rows"] < 9

@@ -8,6 +8,7 @@ import sys
 import time
 
 import made_media
+import psutil
 import pytest
 
 from vlpipe.stores import FeatureStore
@@ -77,35 +78,52 @@ def test_ten_kills_at_random_moments_lose_nothing(quiet, tmp_path):
     assert "nothing to do" in finish(tmp_path)
 
 
+def decoding_children(process):
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in found if "extractors.media" in " ".join(child.cmdline())]
+
+
+def wait_for_child(process):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if children := decoding_children(process):
+            return children
+        time.sleep(0.01)
+    raise AssertionError("no decoding process was seen")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stores_what_is_in_flight_and_says_how_to_go_on(quiet, tmp_path, number):
     folder, wanted, _ = quiet
     (tmp_path / "clips").symlink_to(folder / "clips")
     process = start(tmp_path, "--decode-workers", "1")
-    line = process.stderr.readline()
-    assert "13 of 13 videos to do" in line
+    assert "13 of 13 videos to do" in process.stderr.readline()
+    wait_for_child(process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in (0, 130), err
-    if process.returncode == 130:
-        assert "the same command carries on" in err
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command carries on" in err
+    assert "not reached" in out
     with FeatureStore.open(tmp_path / "store") as store:
         assert store.verify().is_sound
     finish(tmp_path)
     assert contents(tmp_path) == wanted
 
 
-def test_a_second_ctrl_c_stops_at_once(quiet, tmp_path):
+def test_a_second_ctrl_c_stops_at_once_even_beside_a_stuck_decoder(quiet, tmp_path):
     folder, wanted, _ = quiet
     (tmp_path / "clips").symlink_to(folder / "clips")
-    process = start(tmp_path)
+    process = start(tmp_path, "--decode-workers", "1")
     process.stderr.readline()
-    for _ in range(2):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-    _, err = process.communicate(timeout=30)
-    # The second one may come when the interpreter is ending and no longer calls Python.
-    assert process.returncode in (0, 130, -signal.SIGINT), err
+    (child,) = wait_for_child(process)
+    child.suspend()
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert not child.is_running()
     finish(tmp_path)
     assert contents(tmp_path) == wanted
