@@ -64,7 +64,7 @@ class FlowExtractor(Extractor):
     """An extractor whose network takes pairs of RGB frames (B, 2, 3, H, W) and returns `flow`."""
 
     Config: ClassVar[type[ExtractorConfig]] = FlowConfig
-    # At 256x256 a pair needs about 200 MB.
+    # Enough to fill a processor; the correlations of RAFT grow with the square of the pixels.
     batch_size: ClassVar[int] = 4
 
     @classmethod

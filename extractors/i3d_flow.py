@@ -84,7 +84,7 @@ class I3dFlowNetwork(nn.Module):
         self.i3d = I3dNetwork(2, eps=settings.eps)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        # One stack at a time, and within it a few pairs: flow needs 200 MB a pair.
+        # One stack at a time, and within it a few pairs: eight of PWC-Net need 300 MB.
         inputs = [flow_to_input(self.flow.flow_of_stack(frames), self.crop) for frames in x]
         return cast(dict[str, Tensor], self.i3d(torch.stack(inputs)))  # of (B, 2, T, crop, crop)
 

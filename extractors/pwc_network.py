@@ -16,11 +16,11 @@ dilated convolutions adds to it -> `flow` (B, 2, H, W) in pixels from the first 
 u (x, to the right) before v (y, down).
 
 Order of work. Three quarters of it is the decoder of level 2 and the refiner. On a CPU in float32
-their convolutions take a quarter of the multiplications (`winograd.py`), and a map that several
-layers read is brought to that form once, into one buffer, where the published code joins the output
-of each layer to its input; the cost volume is a product of small matrices instead of 81 maps as
-large as the features. Results differ from the published order by rounding, 2e-6 of their norm.
-Elsewhere (GPU, bf16, fp16) the layers run as they are, and libraries choose how.
+the convolutions without dilation take a quarter of the multiplications there (`winograd.py`), and a
+map that several layers read is brought to that form once, into one buffer, where the published code
+joins the output of each layer to its input. The cost volume is a product of small matrices instead
+of 81 maps as large as the features. Results differ from the published order by rounding, 3e-6 of
+their norm. Elsewhere (GPU, bf16, fp16) layers run as they are, and the libraries choose how.
 """
 
 import re
@@ -105,23 +105,23 @@ class Decoder(nn.Module):
         last_filters = winograd.transform_filters(torch.cat([layer.weight for layer in last]))
         last_bias = torch.cat([_bias(layer) for layer in last])
 
-        size = (1, *x.shape[2:])
+        size = (x.shape[2], x.shape[3])
         tiles = winograd.num_tiles(*size)
         numbers = x.new_empty(winograd.NUM_PRODUCTS, self.num_features, tiles)
         flows, others = [], []
         for image in x:
             # Layers read all that was made before them, newest first: filled from the end.
-            parts = [image.unsqueeze(1)]
+            parts = [image]
             start = self.num_features - self.num_inputs
             winograd.transform_maps(parts[0], numbers[:, start:])
             for layer, own in zip(layers, filters, strict=True):
                 made = winograd.convolve(own, numbers[:, start:], _bias(layer), size)
-                parts.insert(0, F.leaky_relu_(made, SLOPE))  # (C, 1, h, w)
+                parts.insert(0, F.leaky_relu_(made, SLOPE))  # (C, h, w)
                 end, start = start, start - layer.out_channels
                 winograd.transform_maps(parts[0], numbers[:, start:end])
-            outputs = winograd.convolve(last_filters, numbers, last_bias, size)  # (2 + C, 1, h, w)
-            flows.append(outputs[:2, 0])
-            others.append((torch.cat(parts) if follower is None else outputs[2:]).squeeze(1))
+            outputs = winograd.convolve(last_filters, numbers, last_bias, size)  # (2 + C, h, w)
+            flows.append(outputs[:2])
+            others.append(torch.cat(parts) if follower is None else outputs[2:])
         return torch.stack(flows), torch.stack(others)
 
 
@@ -145,8 +145,10 @@ class Refiner(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2, h, w) from the output (B, 128, h, w) of the first convolution."""
         for layer in list(self.main)[1:]:
-            if isinstance(layer, nn.Conv2d) and _is_tiled(x, layer.dilation[0]):
-                x = _convolve_tiled(layer, x)
+            if isinstance(layer, nn.Conv2d) and layer.dilation == (1, 1) and _is_tiled(x):
+                filters = winograd.transform_filters(layer.weight)
+                made = [winograd.convolve_maps(image, filters, _bias(layer)) for image in x]
+                x = torch.stack(made)
             else:
                 x = layer(x)
         return x
@@ -264,25 +266,11 @@ def _activated_volume(first: Tensor, second: Tensor) -> Tensor:
     return F.leaky_relu_(cost_volume(first.float(), second.float()), SLOPE)
 
 
-def _is_tiled(x: Tensor, dilation: int = 1) -> bool:
-    """Whether a 3x3 convolution of maps (B, C, h, w) is made tile by tile."""
-    height, width = x.shape[2:]
+def _is_tiled(x: Tensor) -> bool:
+    """Whether 3x3 convolutions of maps (B, C, h, w) are made tile by tile."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    if torch.is_grad_enabled() or height % dilation or width % dilation:
-        return False
-    return winograd.is_worthwhile(dilation * dilation, height // dilation, width // dilation)
-
-
-def _convolve_tiled(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    dilation = layer.dilation[0]
-    filters = winograd.transform_filters(layer.weight)
-    made = []
-    for image in x:
-        planes = winograd.to_planes(image, dilation)  # (C, d * d, h / d, w / d)
-        outputs = winograd.convolve_maps(planes, filters, _bias(layer))
-        made.append(winograd.from_planes(outputs, dilation))
-    return torch.stack(made)
+    return not torch.is_grad_enabled() and winograd.is_worthwhile(*x.shape[2:])
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

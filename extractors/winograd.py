@@ -6,9 +6,9 @@ product number by number; 36 numbers of an output tile are brought back to 4x4 p
 for 16 outputs, where the definition takes 144. The result differs from it by rounding: 2e-6 of its
 norm in float32, against 2e-7.
 
-Maps are (C, P, H, W): P planes that are convolved alike, one for a plain image. A convolution with
-dilation d is a plain one of d x d interleaved planes (`to_planes`). One image is worked on at a
-time, so that its numbers do not depend on what else is in a batch.
+Maps are (C, H, W): one image is worked on at a time, so that its numbers do not depend on what else
+is in a batch. Convolutions with dilation could be made so on interleaved planes; moving the pixels
+costs what the products save.
 """
 
 import torch
@@ -55,16 +55,16 @@ _FILTER_TO_PRODUCTS = _both_axes(_FILTERS)  # (36, 9)
 _FROM_PRODUCTS = _both_axes(_OUTPUTS)  # (16, 36)
 
 
-def num_tiles(planes: int, height: int, width: int) -> int:
-    """Tiles of (C, planes, height, width) maps; partial ones count."""
-    return planes * -(-height // TILE) * -(-width // TILE)
+def num_tiles(height: int, width: int) -> int:
+    """Tiles of maps of that size; partial ones count."""
+    return -(-height // TILE) * -(-width // TILE)
 
 
-def is_worthwhile(planes: int, height: int, width: int) -> bool:
+def is_worthwhile(height: int, width: int) -> bool:
     """Whether maps of that size fill enough tiles for the products to win over the definition."""
-    tiles = num_tiles(planes, height, width)
+    tiles = num_tiles(height, width)
     # Half the multiplications at least, and matrices that are not all edge.
-    return tiles >= 64 and 2 * NUM_PRODUCTS * tiles <= 9 * planes * height * width
+    return tiles >= 64 and 2 * NUM_PRODUCTS * tiles <= 9 * height * width
 
 
 def transform_filters(weight: Tensor) -> Tensor:
@@ -75,54 +75,38 @@ def transform_filters(weight: Tensor) -> Tensor:
 
 
 def transform_maps(maps: Tensor, out: Tensor) -> None:
-    """Writes the numbers of all tiles of maps (C, P, H, W) to `out` (36, C, tiles).
+    """Writes the numbers of all tiles of maps (C, H, W) to `out` (36, C, tiles).
 
     out: a slice along its channels may be given.
     """
-    height, width = maps.shape[2:]
+    height, width = maps.shape[1:]
     below = -height % TILE + 1
     right = -width % TILE + 1
     padded = F.pad(maps, (1, right, 1, below))
-    tiles = padded.unfold(2, REACH, TILE).unfold(3, REACH, TILE)  # (C, P, h, w, 6, 6)
-    flat = tiles.permute(4, 5, 0, 1, 2, 3).reshape(NUM_PRODUCTS, -1)  # (36, C * tiles)
+    tiles = padded.unfold(1, REACH, TILE).unfold(2, REACH, TILE)  # (C, h, w, 6, 6)
+    flat = tiles.permute(3, 4, 0, 1, 2).reshape(NUM_PRODUCTS, -1)  # (36, C * tiles)
     torch.mm(_TO_PRODUCTS, flat, out=out.view(NUM_PRODUCTS, -1))
 
 
-def convolve(filters: Tensor, numbers: Tensor, bias: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """The convolution, (outputs, P, H, W), of maps of that size (P, H, W) with zeros around.
+def convolve(filters: Tensor, numbers: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:
+    """The convolution, (outputs, H, W), of maps of that size (H, W) with zeros around.
 
     filters: (36, outputs, C) of `transform_filters`. numbers: (36, C, tiles) of `transform_maps`.
     """
-    planes, height, width = size
+    height, width = size
     products = torch.bmm(filters, numbers)  # (36, outputs, tiles)
     outputs = products.shape[1]
     rows, columns = -(-height // TILE), -(-width // TILE)
     pixels = (_FROM_PRODUCTS @ products.view(NUM_PRODUCTS, -1)).view(
-        TILE, TILE, outputs, planes, rows, columns
+        TILE, TILE, outputs, rows, columns
     )
-    tiled = pixels.permute(2, 3, 4, 0, 5, 1).reshape(outputs, planes, rows * TILE, columns * TILE)
-    return tiled[:, :, :height, :width].add_(bias.view(-1, 1, 1, 1))
+    tiled = pixels.permute(2, 3, 0, 4, 1).reshape(outputs, rows * TILE, columns * TILE)
+    return tiled[:, :height, :width].add_(bias.view(-1, 1, 1))
 
 
 def convolve_maps(maps: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
-    """The convolution (outputs, P, H, W) of maps (C, P, H, W), which are brought to tiles here."""
-    channels, planes, height, width = maps.shape
-    numbers = maps.new_empty(NUM_PRODUCTS, channels, num_tiles(planes, height, width))
+    """The convolution (outputs, H, W) of maps (C, H, W), which are brought to tiles here."""
+    channels, height, width = maps.shape
+    numbers = maps.new_empty(NUM_PRODUCTS, channels, num_tiles(height, width))
     transform_maps(maps, numbers)
-    return convolve(filters, numbers, bias, (planes, height, width))
-
-
-def to_planes(image: Tensor, dilation: int) -> Tensor:
-    """(C, d * d, H / d, W / d): every d-th row and column, from (C, H, W) that d divides."""
-    channels, height, width = image.shape
-    cells = image.view(channels, height // dilation, dilation, width // dilation, dilation)
-    return cells.permute(0, 2, 4, 1, 3).reshape(
-        channels, dilation * dilation, height // dilation, width // dilation
-    )
-
-
-def from_planes(planes: Tensor, dilation: int) -> Tensor:
-    """(C, H, W), the inverse of `to_planes`."""
-    channels, _, height, width = planes.shape
-    cells = planes.reshape(channels, dilation, dilation, height, width).permute(0, 3, 1, 4, 2)
-    return cells.reshape(channels, height * dilation, width * dilation)
+    return convolve(filters, numbers, bias, (height, width))

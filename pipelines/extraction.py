@@ -209,7 +209,8 @@ def _activate_complete(
     Returns the features for which it did, and those for which it did not, with the reason: until
     then a reader gets the old generation, and the new one by `NAME@GENERATION`. Only a generation
     that this run added to is considered, so that jobs with different settings do not take turns
-    (or any, where readers get none at all); and random numbers never replace features of trained weights.
+    (or any, where readers get none at all), and random numbers never replace features of trained
+    weights.
     """
     activated: dict[str, str] = {}
     inactive: dict[str, str] = {}

@@ -16,6 +16,7 @@ EXAMPLE = (
 def deploy(
     paths: job_options.Paths = None,
     features: job_options.Features = None,
+    preset: job_options.For = None,
     dataset: job_options.Dataset = None,
     root: job_options.Root = None,
     store: job_options.Store = "vlpipe-store",
@@ -46,6 +47,7 @@ def deploy(
     job = job_options.build_job(
         paths=paths,
         features=features,
+        preset=preset,
         weights=weights,
         settings=settings,
         dataset=dataset,

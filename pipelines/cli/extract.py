@@ -34,6 +34,7 @@ _MOST_NAMED = 20
 def extract(
     paths: job_options.Paths = None,
     features: job_options.Features = None,
+    preset: job_options.For = None,
     dataset: job_options.Dataset = None,
     root: job_options.Root = None,
     store: job_options.Store = "vlpipe-store",
@@ -66,6 +67,7 @@ def extract(
     job = job_options.build_job(
         paths=paths,
         features=features,
+        preset=preset,
         weights=weights,
         settings=settings,
         dataset=dataset,

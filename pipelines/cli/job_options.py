@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlpipe.pipelines.presets import find_preset
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ Paths = Annotated[
 Features = Annotated[
     list[str] | None,
     typer.Option(help="Extractors, comma separated (`vlpipe extractors ls`).", metavar="NAME,..."),
+]
+For = Annotated[
+    str | None,
+    typer.Option("--for", help="The features that a paper reads: bmt, mdvc, jsfusion, ct-san."),
 ]
 Dataset = Annotated[
     str | None, typer.Option(help="A known dataset (`vlpipe datasets ls`).", metavar="NAME")
@@ -87,6 +92,7 @@ def build_job(
     *,
     paths: Sequence[Path] | None,
     features: Sequence[str] | None,
+    preset: str | None,
     weights: Sequence[str] | None,
     settings: Sequence[str] | None,
     **fields: Any,  # noqa: ANN401 - the other fields of ExtractionJob, validated by it
@@ -96,9 +102,16 @@ def build_job(
 
     from vlpipe.pipelines.job import ExtractionJob
 
-    if not features:
+    names = _names(features or ())
+    given = parse_settings(settings or ())
+    if preset is not None:
+        chosen = find_preset(preset)
+        names = [*chosen.features, *names]
+        given = {n: {**chosen.settings.get(n, {}), **given.get(n, {})} for n in {*names, *given}}
+    if not names:
         raise UsageError(
-            "no features named", hint="--features resnet152,vggish; `vlpipe extractors ls`"
+            "no features named",
+            hint="--features resnet152,vggish, or --for bmt; `vlpipe extractors ls`",
         )
     if str(fields.get("store", "")).startswith("memory:"):
         raise UsageError(
@@ -108,8 +121,8 @@ def build_job(
     try:
         return ExtractionJob(
             paths=tuple(paths or ()),
-            features=tuple(_names(features)),
-            settings=parse_settings(settings or ()),
+            features=tuple(dict.fromkeys(names)),
+            settings={name: fields for name, fields in given.items() if fields},
             weights=parse_weights(weights or ()),
             **fields,
         )

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import typer
 
+from vlpipe.extractors import configure_extractor
 from vlpipe.pipelines.cli import app, run
-from vlpipe.pipelines.cli.job_options import parse_settings, parse_weights
+from vlpipe.pipelines.cli.job_options import build_job, parse_settings, parse_weights
+from vlpipe.pipelines.presets import PRESETS
 from vlpipe.stores.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -270,3 +272,26 @@ def test_the_doctor_names_a_server_that_does_not_answer(capfd, tmp_path, monkeyp
     (api,) = [f for f in json.loads(out)["findings"] if f["name"] == "Prefect API"]
     assert api["level"] == "fail"
     assert "127.0.0.1:9" in api["found"]
+
+
+def test_a_preset_is_features_with_settings_that_options_change(tmp_path):
+    def job(**changes):
+        options = {"paths": [tmp_path], "features": None, "weights": None, "settings": None}
+        return build_job(**(options | {"preset": "jsfusion"} | changes))
+
+    assert job().features == ("resnet152", "vggish")
+    assert job().settings["resnet152"]["max_frames"] == 40
+    assert job(features=["resnet18,vggish"]).features == ("resnet152", "vggish", "resnet18")
+    changed = job(settings=["resnet152.max_frames=10", "vggish.rounding=round"])
+    assert changed.settings["resnet152"]["max_frames"] == 10
+    assert changed.settings["vggish"] == {"postprocess": "pca", "rounding": "round"}
+    with pytest.raises(UsageError, match="'bmtt'"):
+        job(preset="bmtt")
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_name_what_there_is(name, tmp_path):
+    preset = PRESETS[name]
+    assert preset.source
+    for feature in preset.features:
+        configure_extractor(feature, weights="untrained", **preset.settings.get(feature, {}))
