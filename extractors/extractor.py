@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +19,19 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from vlpipe.extractors.device import open_device
 from vlpipe.extractors.errors import NonFiniteFeatures, WeightsMissing
 from vlpipe.extractors.media import (
-    AudioBlock,
     DecodePool,
-    FrameBlock,
     MediaInfo,
     MediaRequest,
 )
 from vlpipe.extractors.media.requests import request_to_json
 from vlpipe.extractors.precision import Precision, run_at
+from vlpipe.extractors.samples import Sample, Sampler
 from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint, WeightsSource
-from vlpipe.stores.errors import EnvironmentLacks, UsageError
+from vlpipe.stores.errors import UsageError
 from vlpipe.stores.features import FeatureDefinition, Features
-
-Block = FrameBlock | AudioBlock
 
 
 class ExtractorConfig(BaseModel):
@@ -65,26 +63,6 @@ class Output:
     key: str
     row_shape: tuple[int, ...]
     dimensions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One input of the network, without batch axis, and the span [start_s, end_s) it describes."""
-
-    data: npt.NDArray[Any]
-    span: tuple[float, float]
-
-
-class Sampler(Protocol):
-    """Cuts the stream of one video into samples; blocks come in order and each once."""
-
-    def push(self, block: Block) -> Sequence[Sample]:
-        """The samples that this block completes."""
-        ...
-
-    def finish(self) -> Sequence[Sample]:
-        """The samples that the end of the stream completes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -304,45 +282,6 @@ class Extractor(ABC):
                 )
             made[output.feature] = Features(values, np.array(spans, np.float64).reshape(-1, 2))
         return made
-
-
-class FrameSampler:
-    """One sample a frame: uint8 [H, W, 3] RGB with the frame's own span."""
-
-    def push(self, block: Block) -> Sequence[Sample]:
-        if not isinstance(block, FrameBlock):
-            raise TypeError(f"expected frames, got {type(block).__name__}")
-        return [
-            Sample(frame, (float(start), float(end)))
-            for frame, (start, end) in zip(block.frames, block.spans, strict=True)
-        ]
-
-    def finish(self) -> Sequence[Sample]:
-        return []
-
-
-def parse_device(name: str) -> torch.device:
-    """The device of that name, which this machine may lack; UsageError for no name of a device."""
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(
-            f"there is no device {name!r}: {str(error).splitlines()[0]}",
-            hint="use cpu, cuda or cuda:1",
-        ) from None
-
-
-def open_device(name: str) -> torch.device:
-    """The torch device of that name; EnvironmentLacks when this machine has none."""
-    device = parse_device(name)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise EnvironmentLacks(
-            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}",
-            hint="use --device cpu, or see `vlpipe doctor`",
-        ) from error
-    return device
 
 
 def parse_config(

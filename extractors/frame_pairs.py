@@ -14,15 +14,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from vlpipe.extractors.extractor import (
-    Block,
-    Extractor,
-    ExtractorConfig,
-    Output,
-    Sample,
-    Sampler,
-)
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest, Resize
+from vlpipe.extractors.samples import Block, Sample, Sampler
 
 
 class FlowConfig(ExtractorConfig):

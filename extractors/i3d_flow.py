@@ -22,13 +22,14 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output, Sampler
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
 from vlpipe.extractors.flow_quantise import flow_to_input
 from vlpipe.extractors.i3d_network import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.pwc_network import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.raft import RaftNetwork, raft_checkpoints
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.stacks import StackRule, StackSampler, Tail
 from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 

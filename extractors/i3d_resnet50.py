@@ -31,17 +31,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from vlpipe.extractors.extractor import (
-    Block,
-    Extractor,
-    ExtractorConfig,
-    Names,
-    Output,
-    Sample,
-    Sampler,
-)
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import Block, Sample, Sampler
 from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 
 WIDTH = 2048

@@ -10,13 +10,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import vlpipe.extractors
-from vlpipe.extractors.extractor import (
-    Extractor,
-    ExtractorSpec,
-    choose_weights,
-    parse_config,
-    parse_device,
-)
+from vlpipe.extractors.device import parse_device
+from vlpipe.extractors.extractor import Extractor, ExtractorSpec, choose_weights, parse_config
 from vlpipe.extractors.precision import parse_precision
 from vlpipe.extractors.weights import PublishedCheckpoint, WeightsFolder, parse_source
 from vlpipe.stores.errors import UsageError

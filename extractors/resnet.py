@@ -23,16 +23,10 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from vlpipe.extractors.extractor import (
-    Extractor,
-    ExtractorConfig,
-    FrameSampler,
-    Names,
-    Output,
-    Sampler,
-)
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import FrameSampler, Sampler
 from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 
 # Mean and standard deviation of ImageNet's training images, as in torchvision's presets (RGB).

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.extractors.extractor import Block, Sample
 from vlpipe.extractors.media import FrameBlock
+from vlpipe.extractors.samples import Block, Sample
 
 Tail = Literal["cycle", "drop"]
 

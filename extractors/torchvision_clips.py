@@ -31,9 +31,10 @@ from torchvision.models.video import S3D, VideoResNet
 from torchvision.models.video.resnet import BasicBlock
 from torchvision.transforms.functional import center_crop, resize
 
-from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output, Sampler
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.stacks import Frames, StackRule, StackSampler, Tail
 from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 

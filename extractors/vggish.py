@@ -21,17 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.extractor import (
-    Block,
-    Extractor,
-    ExtractorConfig,
-    Output,
-    Sample,
-    Sampler,
-)
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
 from vlpipe.extractors.log_mel import EXAMPLE_HOP, EXAMPLE_SAMPLES, SAMPLE_RATE, log_mel_examples
 from vlpipe.extractors.media import AudioBlock, AudioRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import Block, Sample, Sampler
 from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 
 # Bounds of TensorFlow's post-processor: values are clipped to [-2, 2] and spread over 0..255.

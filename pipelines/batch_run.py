@@ -20,8 +20,9 @@ from vlpipe.stores import FeatureDefinition, Features
 from vlpipe.stores.errors import RowsRefused
 
 if TYPE_CHECKING:
-    from vlpipe.extractors.extractor import Extractor, Sample
+    from vlpipe.extractors.extractor import Extractor
     from vlpipe.extractors.media import DecodePool
+    from vlpipe.extractors.samples import Sample
     from vlpipe.stores import FeatureStore
     from vlpipe.stores.writer import FeatureWriter
 

@@ -17,8 +17,9 @@ from vlpipe.stores import FeatureDefinition
 from vlpipe.stores.errors import EnvironmentLacks
 
 if TYPE_CHECKING:
-    from vlpipe.extractors.extractor import Extractor, Sample
+    from vlpipe.extractors.extractor import Extractor
     from vlpipe.extractors.media import DecodePool
+    from vlpipe.extractors.samples import Sample
 
 logger = logging.getLogger(__name__)
 

@@ -60,7 +60,7 @@ class ExtractionWorker:
         *,
         specs: "Sequence[ExtractorSpec] | None" = None,
     ) -> None:
-        from vlpipe.extractors.extractor import open_device
+        from vlpipe.extractors.device import open_device
         from vlpipe.extractors.media import DecodePool
 
         # Before the store is made: a machine without the device leaves nothing behind.

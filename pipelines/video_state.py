@@ -8,8 +8,8 @@ from vlpipe.pipelines.batches import VideoTask
 from vlpipe.pipelines.row_buffer import RowBuffer
 
 if TYPE_CHECKING:
-    from vlpipe.extractors.extractor import Sample, Sampler
     from vlpipe.extractors.media import MediaInfo
+    from vlpipe.extractors.samples import Sample, Sampler
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vlpipe.extractors import create_extractor
-from vlpipe.extractors.extractor import FrameSampler, Sample
 from vlpipe.extractors.media import DecodePool
 from vlpipe.extractors.resnet import ResNetFeatures
+from vlpipe.extractors.samples import FrameSampler, Sample
 from vlpipe.pipelines import batches, row_buffer
 from vlpipe.pipelines.extraction import Silent, plan_extraction, run_extraction
 from vlpipe.pipelines.planning import source_digest
