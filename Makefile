@@ -24,10 +24,10 @@ demo: $(VENV)/.installed
 	$(BIN)/vlpipe demo --out vlpipe-demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -64,9 +64,13 @@ class PublishedCheckpoint:
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Which weights an extractor runs with: one file a role, or random numbers from a seed."""
+    """Which weights an extractor runs with: one file a role, or random numbers from a seed.
+
+    published_sha256: by role, the hash of the published file where `files` names a copy of it.
+    """
 
     files: Mapping[str, Path] = field(default_factory=dict)
+    published_sha256: Mapping[str, str] = field(default_factory=dict)
     is_untrained: bool = False
     seed: int = 0
 
@@ -76,7 +80,10 @@ class WeightsSource:
             return {"untrained": True, "seed": self.seed}
         return {
             "untrained": False,
-            "sha256": {role: published_sha256(path) for role, path in sorted(self.files.items())},
+            "sha256": {
+                role: self.published_sha256.get(role) or sha256_of(path)
+                for role, path in sorted(self.files.items())
+            },
         }
 
 
@@ -235,6 +242,7 @@ def parse_source(
 
     single = weights if isinstance(weights, str | Path) and not owners else None
     files: dict[str, Path] = {}
+    hashes: dict[str, str] = {}
     settings: dict[str, Any] = {}
     for role, checkpoints in published.items():
         wanted = given.pop(role, None)
@@ -253,6 +261,7 @@ def parse_source(
             added = folder.find(name)
             if added is not None:
                 files[role] = added.path
+                hashes[role] = added.sha256
                 settings |= by_name[name].settings
                 break
         else:
@@ -269,23 +278,13 @@ def parse_source(
             f"no checkpoint is called {', '.join(map(repr, given))}; expected one of "
             f"{', '.join(published)}"
         )
-    return WeightsSource(files=files), settings
+    return WeightsSource(files=files, published_sha256=hashes), settings
 
 
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def published_sha256(path: Path) -> str:
-    """The hash that identifies a checkpoint: of the file it was added from, or its own."""
-    folder = WeightsFolder()
-    if path.suffix == ".safetensors" and path.parent == folder.path:
-        added = folder.find(path.stem)
-        if added is not None:
-            return added.sha256
-    return sha256_of(path)
 
 
 def _read_safetensors(path: Path) -> State:

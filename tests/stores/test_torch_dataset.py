@@ -1,6 +1,7 @@
 """The torch Dataset: items, and workers that are forked or spawned."""
 
-import warnings
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,27 +28,42 @@ def test_items(store, samples):
         store.torch_dataset([])
 
 
+# In a process of its own: what other tests have loaded into this one does not survive a fork.
+LOADER = """
+import sys, warnings
+import numpy as np
+from torch.utils.data import DataLoader
+from vlpipe.stores import FeatureStore
+
+def main():
+    url, method, target = sys.argv[1:]
+    with FeatureStore.open(url) as store:
+        dataset = store.torch_dataset(["rgb", "audio"])
+        dataset[0]  # the parent has read before
+        loader = DataLoader(
+            dataset, batch_size=None, num_workers=2, multiprocessing_context=method, shuffle=True
+        )
+        np.savez(target, **{item["id"]: item["rgb"].numpy() for item in loader})
+
+if __name__ == "__main__":
+    main()
+"""
+
+
 @pytest.mark.parametrize(
     ("method", "has_checkpoint"), [("fork", True), ("fork", False), ("spawn", True)]
 )
 @pytest.mark.slow
-def test_workers(store, samples, method, has_checkpoint):
-    from torch.utils.data import DataLoader
-
+def test_workers(store, samples, method, has_checkpoint, tmp_path):
     ids = [f"v{i}" for i in range(40)]
     samples.write(store, ids)
     if has_checkpoint:
         store.checkpoint()
-        store = type(store).open(store.url)
-    dataset = store.torch_dataset(["rgb", "audio"])
-    dataset[0]  # the parent has read before
-    loader = DataLoader(
-        dataset, batch_size=None, num_workers=2, multiprocessing_context=method, shuffle=True
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads of libraries
-        items = list(loader)
-    assert sorted(item["id"] for item in items) == sorted(ids)
-    for item in items:
-        expected = samples.rows(samples.rgb, item["id"]).rows
-        np.testing.assert_array_equal(item["rgb"].numpy(), expected)
+    script, target = tmp_path / "loader.py", tmp_path / "loaded.npz"
+    script.write_text(LOADER)
+    subprocess.run([sys.executable, script, store.url, method, target], check=True)
+    with np.load(target) as loaded:
+        assert sorted(loaded.files) == sorted(ids)
+        for video_id in ids:
+            expected = samples.rows(samples.rgb, video_id).rows
+            np.testing.assert_array_equal(loaded[video_id], expected)
