@@ -21,7 +21,7 @@ def open_device(name: str) -> torch.device:
     device = parse_device(name)
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise EnvironmentLacks(
             f"device {name!r} cannot be used here: {str(error).splitlines()[0]}",
             hint="use --device cpu, or see `vlpipe doctor`",

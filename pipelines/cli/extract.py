@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,12 @@ EXAMPLE = (
 )
 
 _MOST_NAMED = 20
+
+
+class Runner(StrEnum):
+    """What runs the batches."""
+
+    LOCAL = "local"
 
 
 def extract(
@@ -61,9 +68,13 @@ def extract(
             help="Run as a Prefect flow (default: if PREFECT_API_URL is set).",
         ),
     ] = None,
+    runner: Annotated[
+        Runner, typer.Option(help="What runs the batches: this process and its children.")
+    ] = Runner.LOCAL,
     as_json: AsJson = False,
 ) -> None:
     """Extract features into a store: what is stored is skipped, what was interrupted carries on."""
+    del runner  # there is one
     job = job_options.build_job(
         paths=paths,
         features=features,
