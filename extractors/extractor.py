@@ -71,6 +71,7 @@ class ExtractorSpec:
 
     weights: which checkpoint each role uses, or untrained.
     precision: `fp32`, `bf16` or `fp16`. device: a torch device such as `cpu` or `cuda:0`.
+    store_dtype: of the rows at rest, `float16` or `float32`; `Extractor.extract` gives float32.
     """
 
     extractor: type["Extractor"]

@@ -11,7 +11,6 @@ convolutions with pooling (B, 512, 6, 4) -> flattened as (time, mel, channel), 1
 4096 -> 128. The published port ends in a ReLU, TensorFlow's code since 2020 does not.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -267,4 +266,4 @@ _LAYERS = {
 
 def _port_name(key: str) -> str:
     layer, _, kind = key.rpartition(".")
-    return f"{_LAYERS[layer]}.{kind}" if layer in _LAYERS else re.sub(r"^module\.", "", key)
+    return f"{_LAYERS[layer]}.{kind}" if layer in _LAYERS else key
