@@ -6,13 +6,18 @@ The names below load on first use: the extractors import torch, which takes seco
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlpipe.extractors.configuration import configure_extractor, create_extractor
     from vlpipe.extractors.extractor import Extractor, ExtractorSpec
-    from vlpipe.extractors.registry import (
-        configure_extractor,
-        create_extractor,
-        list_extractors,
-        register,
-    )
+    from vlpipe.extractors.registry import list_extractors, register
+
+_MODULES = {
+    "Extractor": "extractor",
+    "ExtractorSpec": "extractor",
+    "configure_extractor": "configuration",
+    "create_extractor": "configuration",
+    "list_extractors": "registry",
+    "register": "registry",
+}
 
 __all__ = [
     "Extractor",
@@ -25,9 +30,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "extractor" if name in ("Extractor", "ExtractorSpec") else "registry"
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,47 +1,33 @@
 """What every extractor is: a request to the decoder, samples of one video, a network over batches.
 
-An extractor turns one decoded stream into *samples* (one input of the network each, with the time
-span that it describes), runs its network on batches of samples that may come from many videos,
-and hands back one row per sample and output. It knows nothing of stores, flows or other
-extractors; `vlpipe.pipelines` brings them together.
+An extractor turns one decoded stream, or the rows of other extractors, into *samples* (one input
+of the network each, with the time span that it describes), runs its network on batches of samples
+that may come from many videos, and hands back the rows of each sample. It knows nothing of stores
+or flows; `one_pass.py` wires extractors together, `vlpipe.pipelines` runs them over collections.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator
 from torch import Tensor, nn
 
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.device import open_device
-from vlpipe.extractors.errors import NonFiniteFeatures, WeightsMissing
-from vlpipe.extractors.media import (
-    DecodePool,
-    MediaInfo,
-    MediaRequest,
-)
-from vlpipe.extractors.media.requests import request_to_json
-from vlpipe.extractors.precision import Precision, run_at
+from vlpipe.extractors.extractor_spec import ExtractorConfig, ExtractorSpec, Output, Source
+from vlpipe.extractors.media import MediaInfo, MediaRequest
+from vlpipe.extractors.precision import run_at
 from vlpipe.extractors.samples import Sample, Sampler
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint, WeightsSource
-from vlpipe.stores.errors import UsageError
-from vlpipe.stores.features import FeatureDefinition, Features
+from vlpipe.stores.features import Features, canonical_json
 
-
-class ExtractorConfig(BaseModel):
-    """Settings of an extractor: part of the provenance, since they change the numbers.
-
-    The one exception is a field called `outputs`, which only chooses what is kept.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
+# What a file that holds an extractor needs of this package.
+__all__ = ["Extractor", "ExtractorConfig", "ExtractorSpec", "Inferred", "Names", "Output", "Source"]
 
 T = TypeVar("T")
 
@@ -52,80 +38,26 @@ Names = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One feature that an extractor makes.
+class Inferred:
+    """The rows of N samples.
 
-    feature: name in the store. key: name in the dict that the network returns.
-    row_shape, dimensions: shape of a row and the names of its axes.
+    rows: by feature, [R, *row_shape], float32 or the dtype of the output. spans: float64 [R, 2]
+    seconds. counts: int64 [N], how many of the R rows each sample made, in order.
     """
 
-    feature: str
-    key: str
-    row_shape: tuple[int, ...]
-    dimensions: tuple[str, ...]
+    rows: Mapping[str, npt.NDArray[Any]]
+    spans: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class ExtractorSpec:
-    """An extractor chosen and configured, without its network: cheap to make, plan with and send.
-
-    weights: which checkpoint each role uses, or untrained.
-    precision: `fp32`, `bf16` or `fp16`. device: a torch device such as `cpu` or `cuda:0`.
-    store_dtype: of the rows at rest, `float16` or `float32`; `Extractor.extract` gives float32.
-    """
-
-    extractor: type["Extractor"]
-    config: ExtractorConfig
-    weights: WeightsSource
-    precision: Precision = "fp32"
-    device: str = "cpu"
-    store_dtype: str = "float16"
-
-    @property
-    def name(self) -> str:
-        return self.extractor.name
-
-    @property
-    def request(self) -> MediaRequest:
-        """What the extractor asks of the decoder."""
-        return self.extractor.media_request(self.config)
-
-    @property
-    def outputs(self) -> tuple[Output, ...]:
-        """The features that the extractor makes with this configuration."""
-        return self.extractor.declare_outputs(self.config)
-
-    def provenance(self) -> dict[str, Any]:
-        """All that the numbers depend on, as JSON (see `FeatureDefinition.provenance`)."""
-        return {
-            "extractor": {"name": self.name, "version": self.extractor.version},
-            "config": self.config.model_dump(mode="json", exclude={"outputs"}),
-            "weights": self.weights.to_json(),
-            "media": {"decoder": "auto", "request": request_to_json(self.request)},
-            "precision": self.precision,
-            "device": torch.device(self.device).type,
-        }
-
-    def definitions(self) -> tuple[FeatureDefinition, ...]:
-        """The store's definition of each output, in the order of `outputs`."""
-        provenance = self.provenance()
-        return tuple(
-            FeatureDefinition(
-                name=output.feature,
-                dtype=self.store_dtype,
-                row_shape=output.row_shape,
-                dimensions=output.dimensions,
-                provenance={**provenance, "output": output.key},
-            )
-            for output in self.outputs
+    def of_samples(self, first: int, last: int) -> "Inferred":
+        """The rows of samples first to last - 1."""
+        start = int(self.counts[:first].sum())
+        stop = start + int(self.counts[first:last].sum())
+        return Inferred(
+            {feature: rows[start:stop] for feature, rows in self.rows.items()},
+            self.spans[start:stop],
+            self.counts[first:last],
         )
-
-    def build(self) -> "Extractor":
-        """The extractor with its network on the device, in evaluation mode.
-
-        Raises WeightsMissing or WeightsRejected, and EnvironmentLacks when the device is absent.
-        """
-        return self.extractor(self)
 
 
 class Extractor(ABC):
@@ -149,6 +81,8 @@ class Extractor(ABC):
         self.spec = spec
         self.device = open_device(spec.device)
         self.network = self._make_network()
+        self._source_extractors: dict[str, Extractor] = {}
+        self._forward = torch.compile(self.network) if spec.is_compiled else self.network
 
     def _make_network(self) -> nn.Module:
         source = self.spec.weights
@@ -173,9 +107,15 @@ class Extractor(ABC):
         return tuple(cls.published_checkpoints())
 
     @classmethod
+    def sources(cls, config: ExtractorConfig) -> Mapping[str, Source]:
+        """The extractors whose rows it reads, by the role that they have for it."""
+        del config
+        return {}
+
+    @classmethod
     @abstractmethod
-    def media_request(cls, config: ExtractorConfig) -> MediaRequest:
-        """The frames or the sound that it wants from the decoder."""
+    def media_request(cls, config: ExtractorConfig) -> MediaRequest | None:
+        """The frames or the sound that it wants from the decoder; None if it has sources alone."""
 
     @classmethod
     @abstractmethod
@@ -221,108 +161,49 @@ class Extractor(ABC):
         del info
         return "too_short" if num_rows == 0 else None
 
-    def infer(self, samples: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """One float32 row [N, *row_shape] per sample, for each output by feature name.
+    def infer(self, samples: Sequence[Sample]) -> Inferred:
+        """The rows of N samples, N >= 0, whose data have equal shapes: one row each.
 
-        samples: N arrays of equal shape. The network always sees `batch_size` samples: a shorter
-        batch is filled up with its last sample and the surplus rows are dropped. With a constant
-        shape the libraries below take the same kernels, so a row has the same bits whatever else
-        shares its batch, and an interrupted run can equal an undisturbed one.
+        The network always sees `batch_size` samples: a shorter batch is filled up with its last
+        sample and the surplus rows are dropped. With a constant shape the libraries below take the
+        same kernels, so a row has the same bits whatever else shares its batch, and an interrupted
+        run can equal an undisturbed one. An extractor whose samples make any other number of rows
+        overrides this, and keeps to that rule.
         """
-        rows: dict[str, list[npt.NDArray[Any]]] = {o.feature: [] for o in self.spec.outputs}
+        rows: dict[str, list[npt.NDArray[Any]]] = {
+            o.feature: [np.zeros((0, *o.row_shape), np.float32)] for o in self.spec.outputs
+        }
         for start in range(0, len(samples), self.batch_size):
-            part = list(samples[start : start + self.batch_size])
+            part = [sample.data for sample in samples[start : start + self.batch_size]]
             filled = part + [part[-1]] * (self.batch_size - len(part))
-            with torch.inference_mode(), run_at(self.spec.precision, self.device):
-                result = self.network(self.to_input(np.stack(filled)))
+            result = self.run_network(self.to_input(np.stack(filled)))
             for output in self.spec.outputs:
                 values = result[output.key][: len(part)]
                 rows[output.feature].append(values.float().cpu().numpy())
-        return {
-            output.feature: np.concatenate(rows[output.feature])
-            if rows[output.feature]
-            else np.zeros((0, *output.row_shape), np.float32)
-            for output in self.spec.outputs
-        }
+        return Inferred(
+            {feature: np.concatenate(parts) for feature, parts in rows.items()},
+            np.array([sample.span for sample in samples], np.float64).reshape(-1, 2),
+            np.ones(len(samples), np.int64),
+        )
+
+    def run_network(self, x: Tensor) -> dict[str, Tensor]:
+        """What the network makes of an input on the device, at the precision of the spec."""
+        with torch.inference_mode(), run_at(self.spec.precision, self.device):
+            return cast(dict[str, Tensor], self._forward(x))
+
+    def source_extractor(self, spec: ExtractorSpec) -> "Extractor":
+        """The extractor of a source, built when first asked for and kept."""
+        key = canonical_json([spec.provenance(), [output.key for output in spec.outputs]])
+        if key not in self._source_extractors:
+            self._source_extractors[key] = spec.build()
+        return self._source_extractors[key]
 
     def extract(self, path: str | Path) -> dict[str, Features]:
-        """The float32 features of one media file, by feature name.
+        """The features of one media file by name, with its sources made on the way.
 
-        Raises MediaError when the file cannot be used, NonFiniteFeatures when the network gives
-        NaN or infinity.
+        Floating-point rows are float32. Raises MediaError when the file cannot be used,
+        NonFiniteFeatures when the network gives NaN or infinity.
         """
-        spans: list[tuple[float, float]] = []
-        rows: dict[str, list[npt.NDArray[Any]]] = {o.feature: [] for o in self.spec.outputs}
-        waiting: list[npt.NDArray[Any]] = []
+        from vlpipe.extractors.one_file import extract_file
 
-        def take(samples: Sequence[Sample], *, flush: bool = False) -> None:
-            for sample in samples:
-                waiting.append(sample.data)
-                spans.append(sample.span)
-            while len(waiting) >= self.batch_size or (flush and waiting):
-                batch = waiting[: self.batch_size]
-                del waiting[: self.batch_size]
-                for feature, values in self.infer(batch).items():
-                    rows[feature].append(values)
-
-        with DecodePool(workers=1) as pool, pool.open(path, [self.spec.request]) as stream:
-            sampler = self.sampler(stream.info)
-            for block in stream:
-                take(sampler.push(block))
-            take(sampler.finish(), flush=True)
-
-        made: dict[str, Features] = {}
-        for output in self.spec.outputs:
-            parts = rows[output.feature] or [np.zeros((0, *output.row_shape), np.float32)]
-            values = np.concatenate(parts)
-            if not np.isfinite(values).all():
-                raise NonFiniteFeatures(
-                    f"{path}: {self.name} at {self.spec.precision} gave NaN or infinite values "
-                    f"in {output.feature}",
-                    hint="extract with --precision fp32, or check the checkpoint",
-                )
-            made[output.feature] = Features(values, np.array(spans, np.float64).reshape(-1, 2))
-        return made
-
-
-def parse_config(
-    extractor: type[Extractor], settings: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> ExtractorConfig:
-    """The validated configuration: `settings` over `defaults` over the extractor's own defaults."""
-    try:
-        config = extractor.Config.model_validate({**defaults, **settings})
-        extractor.media_request(config)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']} (found {e['input']!r})"
-            for e in error.errors()
-        )
-        known = ", ".join(extractor.Config.model_fields)
-        raise UsageError(
-            f"configuration of extractor {extractor.name}: {problems}",
-            hint=f"settings of {extractor.name}: {known}",
-        ) from None
-    except ValueError as error:
-        raise UsageError(f"configuration of extractor {extractor.name}: {error}") from None
-    return config
-
-
-def choose_weights(
-    extractor: type[Extractor], config: ExtractorConfig, source: WeightsSource
-) -> WeightsSource:
-    """`source` limited to the roles in use; WeightsMissing names what is absent and its origin."""
-    if source.is_untrained:
-        return source
-    roles = extractor.required_roles(config)
-    for role in roles:
-        if role not in source.files:
-            published = extractor.published_checkpoints()[role]
-            raise WeightsMissing(
-                f"extractor {extractor.name} needs the checkpoint {role!r}, and none is given or "
-                "added. Published: "
-                + "; ".join(f"{p.name} ({p.filename}, {p.licence}, {p.url})" for p in published),
-                hint=f"get the file, then `vlpipe weights add {published[0].name} FILE`, or "
-                f"--weights {role}=FILE; `--weights untrained` runs on random numbers and marks "
-                "the features so",
-            )
-    return dataclasses.replace(source, files={r: source.files[r] for r in roles})
+        return extract_file(self, path)

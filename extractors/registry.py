@@ -1,24 +1,27 @@
-"""The extractors by name: each file of this folder that registers one is found by itself."""
+"""The extractors by name: each file of this folder that registers one is found by itself.
+
+A family registers a prefix instead of a name: `timm:resnet50` is made when it is asked for.
+"""
 
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import vlpipe.extractors
-from vlpipe.extractors.device import parse_device
-from vlpipe.extractors.extractor import Extractor, ExtractorSpec, choose_weights, parse_config
-from vlpipe.extractors.precision import parse_precision
-from vlpipe.extractors.weights import PublishedCheckpoint, WeightsFolder, parse_source
+from vlpipe.extractors.checkpoint import PublishedCheckpoint
+from vlpipe.extractors.extractor import Extractor
+from vlpipe.extractors.family import ExtractorFamily
 from vlpipe.stores.errors import UsageError
 
 _registered: dict[str, type[Extractor]] = {}
+_families: dict[str, type[ExtractorFamily]] = {}
 
 E = TypeVar("E", bound=type[Extractor])
+F = TypeVar("F", bound=type[ExtractorFamily])
 
 
 def register(name: str) -> Callable[[E], E]:
@@ -37,6 +40,22 @@ def register(name: str) -> Callable[[E], E]:
     return enter
 
 
+def register_family(name: str) -> Callable[[F], F]:
+    """Class decorator: makes the members of a family known as `name:MEMBER`."""
+
+    def enter(family: F) -> F:
+        if name in _families:
+            raise ValueError(
+                f"family {name!r} is registered twice: {_families[name].__module__} and "
+                f"{family.__module__}"
+            )
+        family.name = name
+        _families[name] = family
+        return family
+
+    return enter
+
+
 @cache
 def _discover() -> Mapping[str, type[Extractor]]:
     for module in pkgutil.iter_modules(vlpipe.extractors.__path__, "vlpipe.extractors."):
@@ -46,73 +65,74 @@ def _discover() -> Mapping[str, type[Extractor]]:
 
 
 def list_extractors() -> list[str]:
-    """The names of all extractors, sorted."""
+    """The names of all extractors, sorted; the members of families are not among them."""
     return list(_discover())
 
 
+def list_families() -> list[type[ExtractorFamily]]:
+    """The families of extractors, by name."""
+    _discover()
+    return [_families[name] for name in sorted(_families)]
+
+
 def find_extractor(name: str) -> type[Extractor]:
-    """The extractor of that name; UsageError lists the nearest names."""
+    """The extractor of that name, which may be `FAMILY:MEMBER`.
+
+    Raises UsageError, with the nearest names, if there is none, and EnvironmentLacks if the
+    library of its family is not installed.
+    """
     known = _discover()
+    family, is_member, member = name.partition(":")
+    if is_member and family in _families:
+        return _make_member(family, member)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        raise UsageError(
-            f"there is no extractor {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""),
-            hint="`vlpipe extractors ls` lists all",
-        )
+        in_families = [f"{prefix}:{member}" for prefix in _families] if is_member else []
+        raise _unknown(name, [*known, *in_families], hint="`vlpipe extractors ls` lists all")
     return known[name]
 
 
+@cache
+def _make_member(family: str, member: str) -> type[Extractor]:
+    maker = _families[family]
+    members = maker.members()
+    if member not in members:
+        choices = [f"{family}:{known}" for known in members]
+        raise _unknown(f"{family}:{member}", choices, hint=maker.where_listed)
+    extractor = maker.make(member)
+    extractor.name = f"{family}:{member}"
+    return extractor
+
+
+def _unknown(name: str, choices: Sequence[str], *, hint: str) -> UsageError:
+    near = difflib.get_close_matches(name, choices, n=3)
+    return UsageError(
+        f"there is no extractor {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""),
+        hint=hint,
+    )
+
+
+def find_checkpoint(name: str) -> tuple[PublishedCheckpoint, str, list[type[Extractor]]] | None:
+    """As `list_checkpoints`, of one checkpoint, which may be that of a family's member."""
+    _discover()
+    prefix, is_member, rest = name.partition(":")
+    if not is_member or prefix not in _families:
+        return list_checkpoints().get(name)
+    extractor = find_extractor(f"{prefix}:{_families[prefix].member_of_checkpoint(rest)}")
+    for role, checkpoints in extractor.published_checkpoints().items():
+        for checkpoint in checkpoints:
+            if checkpoint.name == name:
+                return checkpoint, role, [extractor]
+    return None
+
+
 def list_checkpoints() -> dict[str, tuple[PublishedCheckpoint, str, list[type[Extractor]]]]:
-    """All published checkpoints by name, with their role and the extractors that read them."""
+    """All published checkpoints by name, with their role and the extractors that read them.
+
+    Those of families are not among them.
+    """
     found: dict[str, tuple[PublishedCheckpoint, str, list[type[Extractor]]]] = {}
     for extractor in _discover().values():
         for role, checkpoints in extractor.published_checkpoints().items():
             for checkpoint in checkpoints:
                 found.setdefault(checkpoint.name, (checkpoint, role, []))[2].append(extractor)
     return found
-
-
-def configure_extractor(
-    name: str,
-    *,
-    weights: str | Path | Mapping[str, str | Path] | None = None,
-    device: str = "cpu",
-    precision: str = "fp32",
-    store_dtype: str = "float16",
-    **settings: Any,  # noqa: ANN401 - the fields of the extractor's Config, validated by it
-) -> ExtractorSpec:
-    """An extractor with its configuration and weights settled, its network not yet built.
-
-    weights: a file, the name of a published checkpoint, a mapping from role to either, or
-        `untrained`. None takes what `vlpipe weights add` has added.
-    Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
-    """
-    extractor = find_extractor(name)
-    source, defaults = parse_source(weights, extractor.published_checkpoints(), WeightsFolder())
-    config = parse_config(extractor, settings, defaults)
-    parse_device(device)
-    return ExtractorSpec(
-        extractor,
-        config,
-        choose_weights(extractor, config, source),
-        parse_precision(precision),
-        device,
-        store_dtype,
-    )
-
-
-def create_extractor(
-    name: str,
-    *,
-    weights: str | Path | Mapping[str, str | Path] | None = None,
-    device: str = "cpu",
-    precision: str = "fp32",
-    **settings: Any,  # noqa: ANN401 - as in configure_extractor
-) -> Extractor:
-    """An extractor ready to use: `extract(path)` gives features, `network(x)` a dict of tensors.
-
-    The arguments are those of `configure_extractor`.
-    """
-    return configure_extractor(
-        name, weights=weights, device=device, precision=precision, **settings
-    ).build()

@@ -4,16 +4,21 @@ Decoding threads cut videos into samples; the calling thread fills network batch
 of all videos; finished videos go to the store's writer. The whole batch is committed, or nothing.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vlpipe.extractors.network_batches import Made, NetworkBatches
+from vlpipe.extractors.one_pass import Handed, VideoPass
 from vlpipe.pipelines.batches import Batch
-from vlpipe.pipelines.decoding import Decoding
+from vlpipe.pipelines.decoding import Decoding, Message
 from vlpipe.pipelines.receipts import BatchReceipt, Failure, VideoReceipt
 from vlpipe.pipelines.video_state import HandedOver, Reason, VideoState
 from vlpipe.stores import FeatureDefinition, Features
@@ -21,27 +26,32 @@ from vlpipe.stores.errors import RowsRefused
 
 if TYPE_CHECKING:
     from vlpipe.extractors.extractor import Extractor
+    from vlpipe.extractors.graph import Node
     from vlpipe.extractors.media import DecodePool
     from vlpipe.extractors.samples import Sample
     from vlpipe.stores import FeatureStore
     from vlpipe.stores.writer import FeatureWriter
 
+logger = logging.getLogger(__name__)
+
 VideoDone = Callable[[str, tuple[Failure, ...]], None]
 
-# Samples that wait for their network batch to fill, all groups together; frames that are not
-# cropped differ in shape from video to video, and each shape is a group of its own.
+# Samples that wait for their network's batch to fill.
 _WAITING_BYTES = 256 * 2**20
 
 # A file that is gone when its turn comes is no worse than one that was never there: it is
 # reported, and the next run looks again.
 _NOT_QUARANTINED = {"missing"}
 
-Waiting = list[tuple[VideoState, "Sample"]]
+Waiting = tuple[VideoState, str, "Sequence[Sample]"]
+"""Samples of a video, and the key of the extractor whose network is to see them."""
 
 
 class BatchRun:
     """The work on one batch; `run` is called once.
 
+    graph, extractors: all that the batch needs, sources before their readers, by key.
+    definitions: of the features of each extractor that the job asks for, by its name.
     num_decoders: videos decoded at a time, at most the pool's workers.
     on_video is called in the calling thread whenever a video is done, with its failures.
     stop: once set, no further video is begun; those in flight are finished and committed.
@@ -51,6 +61,7 @@ class BatchRun:
     def __init__(
         self,
         batch: Batch,
+        graph: Mapping[str, "Node"],
         extractors: Mapping[str, "Extractor"],
         definitions: Mapping[str, Sequence[FeatureDefinition]],
         pool: "DecodePool",
@@ -68,9 +79,11 @@ class BatchRun:
         self._restores_deleted = restores_deleted
         self._is_lenient = is_lenient
         self._decoding = Decoding(
-            batch.tasks, extractors, definitions, pool, num_threads=num_decoders, stop=stop
+            batch.tasks, graph, extractors, definitions, pool, num_threads=num_decoders, stop=stop
         )
-        self._waiting: dict[tuple[str, tuple[int, ...]], Waiting] = {}
+        self._batches = NetworkBatches[VideoState](
+            extractors, most_bytes=_WAITING_BYTES, is_wanted=_is_wanted
+        )
         self._open: set[VideoState] = set()
         self._added: list[VideoReceipt] = []
         self._failed: list[Failure] = []
@@ -94,12 +107,9 @@ class BatchRun:
         ) as writer:
             try:
                 for message in self._decoding.messages():
-                    if isinstance(message, VideoState):
-                        self._open.add(message)
-                        self._finish_complete([message], writer)
-                    else:
-                        self._take(message, writer)
-                self._run_waiting(writer, most_bytes=0)
+                    self._run(self._take(message, writer), writer)
+                while not self._batches.is_empty:
+                    self._run(self._take_rows(self._batches.flush(), writer), writer)
             except BaseException:
                 self._decoding.abort()
                 raise
@@ -150,59 +160,63 @@ class BatchRun:
                 gone.append(video.id)
         return tuple(stored), tuple(kept), tuple(gone)
 
-    def _take(self, message: HandedOver, writer: "FeatureWriter") -> None:
-        name = message.extractor
-        for sample in message.samples:
-            group = (name, sample.data.shape)
-            self._waiting.setdefault(group, []).append((message.video, sample))
-            if len(self._waiting[group]) == self._extractors[name].batch_size:
-                self._run_network(name, self._waiting.pop(group), writer)
-        self._run_waiting(writer, most_bytes=_WAITING_BYTES)
+    def _take(self, message: Message, writer: "FeatureWriter") -> Iterator[Waiting]:
+        """The samples that a message of the decoding side brings."""
+        if isinstance(message, VideoState):
+            self._open.add(message)
+            if message.failures.keys() >= message.tracks.keys():
+                message.on_way = None
+            yield from self._settle_video(message, writer)
+        elif isinstance(message, HandedOver):
+            yield message.video, message.key, message.samples
+        else:
+            video, key, block = message.video, message.key, message.block
+            yield from _advance(video, lambda way: [(key, way.push(key, block))])
 
-    def _run_waiting(self, writer: "FeatureWriter", *, most_bytes: int) -> None:
-        sizes = {
-            group: sum(sample.data.nbytes for _, sample in waiting)
-            for group, waiting in self._waiting.items()
-        }
-        while sum(sizes.values()) > most_bytes:
-            largest = max(sizes, key=lambda group: sizes[group])
-            del sizes[largest]
-            self._run_network(largest[0], self._waiting.pop(largest), writer)
+    def _run(self, handed: Iterable[Waiting], writer: "FeatureWriter") -> None:
+        """Fills the networks' batches, also with what their rows lead to."""
+        waiting = deque(handed)
+        while waiting:
+            video, key, samples = waiting.popleft()
+            made = self._batches.add(video, key, samples)
+            waiting.extend(self._take_rows(made, writer))
 
-    def _run_network(self, name: str, taken: Waiting, writer: "FeatureWriter") -> None:
-        taken = [(video, sample) for video, sample in taken if not video.is_finished]
-        if not taken:
+    def _take_rows(
+        self, made: Iterable[Made[VideoState]], writer: "FeatureWriter"
+    ) -> Iterator[Waiting]:
+        """Keeps rows for the store; the samples that they lead to."""
+        for result in made:
+            video = result.video
+            self._stage_s["network"] += result.seconds
+            video.network_s += result.seconds
+            reason = self._keep(result)
+            if reason is not None:
+                video.fail(result.key, reason)
+            yield from _advance(video, partial(VideoPass.take, made=result))
+            yield from self._settle_video(video, writer)
+
+    def _keep(self, made: Made[VideoState]) -> Reason | None:
+        """Adds rows to what is stored of the video; the reason why they cannot be."""
+        track = made.video.tracks.get(made.key)
+        if track is not None:
+            track.spans.append(made.inferred.spans)
+        for feature, rows in made.inferred.rows.items():
+            buffer = track.buffers.get(feature) if track is not None else None
+            if buffer is not None:
+                buffer.append(rows)
+            is_finite = buffer.is_finite if buffer is not None else np.isfinite(rows).all()
+            if not is_finite:
+                return Reason("not_finite", self._not_finite(made.key, feature, rows))
+        return None
+
+    def _settle_video(self, video: VideoState, writer: "FeatureWriter") -> Iterator[Waiting]:
+        """After the last block of a video: ends its samplers one by one, and then the video."""
+        if not video.is_decoded or video not in self._open:
             return
-        started = time.monotonic()
-        made = self._extractors[name].infer([sample.data for _, sample in taken])
-        seconds = time.monotonic() - started
-        self._stage_s["network"] += seconds
-        self._distribute(name, [video for video, _ in taken], made, seconds)
-        self._finish_complete(dict.fromkeys(video for video, _ in taken), writer)
-
-    def _distribute(
-        self,
-        name: str,
-        videos: Sequence[VideoState],
-        made: Mapping[str, npt.NDArray[Any]],
-        seconds: float,
-    ) -> None:
-        """Hands each video its run of consecutive rows."""
-        start = 0
-        while start < len(videos):
-            video = videos[start]
-            stop = start
-            while stop < len(videos) and videos[stop] is video:
-                stop += 1
-            track = video.tracks[name]
-            for feature, rows in made.items():
-                track.buffers[feature].append(rows[start:stop])
-                if not track.buffers[feature].is_finite and name not in video.failures:
-                    message = self._not_finite(name, feature, rows[start:stop])
-                    video.failures[name] = Reason("not_finite", message)
-            track.num_rows += stop - start
-            video.network_s += seconds * (stop - start) / len(videos)
-            start = stop
+        yield from _advance(video, VideoPass.close_ready)
+        if video.is_complete:
+            self._open.remove(video)
+            self._finish(video, writer)
 
     def _not_finite(self, name: str, feature: str, rows: npt.NDArray[Any]) -> str:
         spec = self._extractors[name].spec
@@ -215,12 +229,6 @@ class BatchRun:
             f"{name} at {spec.precision} gave NaN or infinite values in {feature}; extract with "
             "--precision fp32, or check the checkpoint"
         )
-
-    def _finish_complete(self, videos: Iterable[VideoState], writer: "FeatureWriter") -> None:
-        for video in videos:
-            if video in self._open and video.is_complete:
-                self._open.remove(video)
-                self._finish(video, writer)
 
     def _finish(self, video: VideoState, writer: "FeatureWriter") -> None:
         started = time.monotonic()
@@ -240,7 +248,7 @@ class BatchRun:
         for name, track in video.tracks.items():
             if name in video.failures or video.info is None:
                 continue
-            spans = np.array(track.spans, np.float64).reshape(-1, 2)
+            spans = np.concatenate([np.zeros((0, 2)), *track.spans])
             note = self._extractors[name].note(video.info, len(spans))
             if self._is_lenient and video.is_damaged:
                 note = "damaged"
@@ -287,3 +295,25 @@ class BatchRun:
                 Failure(id=video.task.id, features=features, kind=reason.kind, message=message)
             )
         return failed
+
+
+def _is_wanted(video: VideoState, key: str) -> bool:
+    return video.on_way is not None and key not in video.failures
+
+
+def _advance(video: VideoState, step: Callable[[VideoPass], Iterable[Handed]]) -> Iterator[Waiting]:
+    """The samples that a step of the video leads to; what goes wrong is that video's fault."""
+    if video.on_way is None:
+        return
+    try:
+        handed = list(step(video.on_way))
+    except Exception as error:  # the boundary of one video: its siblings go on
+        logger.exception("%s: %s", video.task.id, video.task.path)
+        message = f"{video.task.path}: {type(error).__name__}: {error}"
+        video.failures |= dict.fromkeys(
+            video.task.extractors, Reason("internal", message, retry=True)
+        )
+        video.on_way = None
+        return
+    for key, samples in handed:
+        yield video, key, samples

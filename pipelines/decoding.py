@@ -9,15 +9,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vlpipe.extractors.errors import MediaError
+from vlpipe.extractors.graph import with_sources
 from vlpipe.extractors.media import FrameRequest
+from vlpipe.extractors.one_pass import VideoPass
 from vlpipe.pipelines.batches import VideoTask
 from vlpipe.pipelines.row_buffer import RowBuffer
-from vlpipe.pipelines.video_state import HandedOver, Reason, Track, VideoState
+from vlpipe.pipelines.video_state import HandedOver, Passed, Reason, Track, VideoState
 from vlpipe.stores import FeatureDefinition
 from vlpipe.stores.errors import EnvironmentLacks
 
 if TYPE_CHECKING:
     from vlpipe.extractors.extractor import Extractor
+    from vlpipe.extractors.graph import Node
     from vlpipe.extractors.media import DecodePool
     from vlpipe.extractors.samples import Sample
 
@@ -31,7 +34,7 @@ _RETRY_S = 0.2
 # Reasons that may lie with the machine and not with the file.
 _MAY_PASS = {"timeout", "crashed", "unreadable", "missing"}
 
-Message = HandedOver | VideoState
+Message = HandedOver | Passed | VideoState
 
 
 class _Aborted(Exception):
@@ -51,6 +54,7 @@ class Decoding:
     def __init__(
         self,
         tasks: Sequence[VideoTask],
+        graph: Mapping[str, "Node"],
         extractors: Mapping[str, "Extractor"],
         definitions: Mapping[str, Sequence[FeatureDefinition]],
         pool: "DecodePool",
@@ -58,6 +62,7 @@ class Decoding:
         num_threads: int,
         stop: threading.Event,
     ) -> None:
+        self._graph = graph
         self._extractors = extractors
         self._definitions = definitions
         self._pool = pool
@@ -150,36 +155,48 @@ class Decoding:
             self._sample_streams(state, sound_only)
 
     def _wants_frames(self, name: str) -> bool:
-        return isinstance(self._extractors[name].spec.request, FrameRequest)
+        return any(
+            isinstance(self._graph[key].spec.request, FrameRequest)
+            for key in with_sources(self._graph, [name])
+        )
 
     def _sample_streams(self, state: VideoState, names: Sequence[str]) -> None:
-        requests = list(dict.fromkeys(self._extractors[n].spec.request for n in names))
-        readers = {n: requests.index(self._extractors[n].spec.request) for n in names}
+        nodes = [self._graph[key] for key in with_sources(self._graph, names)]
+        wanted = {node.key: node.spec.request for node in nodes if node.spec.request is not None}
+        requests = list(dict.fromkeys(wanted.values()))
+        # Readers before their sources: a sampler gets frames before the rows made of them.
+        readers = {key: requests.index(wanted[key]) for key in reversed(wanted)}
         # Before decoding: a file that is replaced meanwhile then looks changed to the next plan.
         with suppress(OSError):
             facts = state.task.path.stat()
             state.size_and_time = (facts.st_size, facts.st_mtime_ns)
         with self._pool.open(state.task.path, requests) as stream:
             state.info = stream.info
-            for name in names:
-                state.tracks[name] = Track(
-                    self._extractors[name].sampler(stream.info),
-                    {d.name: RowBuffer(d.row_shape, d.dtype) for d in self._definitions[name]},
+            state.tracks = {
+                name: Track(
+                    {d.name: RowBuffer(d.row_shape, d.dtype) for d in self._definitions[name]}
                 )
+                for name in names
+            }
+            state.on_way = video = VideoPass(nodes, self._extractors, stream.info)
+            roots = video.roots
             for block in stream:
-                for name, request in readers.items():
-                    if request == block.request:
-                        self._hand_over(state, name, state.tracks[name].sampler.push(block))
-            for name in names:
-                self._hand_over(state, name, state.tracks[name].sampler.finish())
+                for key, request in readers.items():
+                    if request != block.request:
+                        continue
+                    if key in roots:
+                        self._hand_over(state, key, video.push(key, block))
+                    else:
+                        self._put(Passed(state, key, block))
+            for key in roots:
+                self._hand_over(state, key, video.finish(key))
             state.decode_s = stream.summary.cpu_s
             state.num_frames_decoded = stream.summary.frames_decoded
             state.is_damaged = stream.summary.ratio < 1 or bool(stream.summary.warnings)
 
-    def _hand_over(self, state: VideoState, name: str, samples: "Sequence[Sample]") -> None:
+    def _hand_over(self, state: VideoState, key: str, samples: "Sequence[Sample]") -> None:
         if samples:
-            state.tracks[name].spans += [sample.span for sample in samples]
-            self._put(HandedOver(state, name, samples))
+            self._put(HandedOver(state, key, samples))
 
     def _put(self, message: Message | BaseException | _ThreadEnded) -> None:
         while not self._aborted.is_set():

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlpipe.pipelines.checkup import python_and_platform
-from vlpipe.pipelines.extraction import Observer, run_extraction
+from vlpipe.pipelines.extraction import run_extraction
+from vlpipe.pipelines.observer import Observer
 from vlpipe.pipelines.job import ExtractionJob
 from vlpipe.pipelines.receipts import ExtractionSummary
 from vlpipe.pipelines.report import Example, write_report

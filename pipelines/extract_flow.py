@@ -21,14 +21,13 @@ from prefect.tasks import Task  # noqa: E402
 
 from vlpipe.pipelines.batches import Batch  # noqa: E402
 from vlpipe.pipelines.extraction import (  # noqa: E402
-    ExtractionWorker,
-    Observer,
-    Silent,
     conclude,
     plan_extraction,
     quarantine_problems,
 )
+from vlpipe.pipelines.extraction_worker import ExtractionWorker, WorkerTeam  # noqa: E402
 from vlpipe.pipelines.job import ExtractionJob  # noqa: E402
+from vlpipe.pipelines.observer import Observer, Silent  # noqa: E402
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
 from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
@@ -103,18 +102,18 @@ def _extract(job: ExtractionJob, observer: Observer, stop: threading.Event) -> E
         "%s: %d of %d videos to do in %d batches",
         job.source_name, plan.num_tasks, len(plan.selected), len(plan.batches),
     )  # fmt: skip
-    receipts: list[BatchReceipt] = []
-    with ExtractionWorker(job, specs=plan.specs) as worker:
-        quarantine_problems(plan, worker.store)
-        # One after the other: a batch fills the machine, and its networks exist once.
-        for batch in plan.batches:
-            if stop.is_set():
-                break
-            receipts.append(extract_batch(batch, worker, observer, stop))
+    with WorkerTeam(job, specs=plan.specs) as team:
+        quarantine_problems(plan, team.store)
+        # One at a time on each device: a batch fills it, and its networks exist once.
+        receipts = team.run_all(
+            plan.batches,
+            lambda worker, batch: extract_batch(batch, worker, observer, stop),
+            stop=stop,
+        )
         summary = conclude(
             plan,
             receipts,
-            worker.store,
+            team.store,
             wall_s=time.monotonic() - started,
             was_stopped=stop.is_set(),
         )

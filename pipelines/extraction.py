@@ -4,127 +4,18 @@ The command line, the Prefect flow and other runners are thin shells over this m
 them write the same store, so that each carries on what another began.
 """
 
-import os
 import threading
 import time
-import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol, Self
 
-from vlpipe.pipelines.batch_run import BatchRun
 from vlpipe.pipelines.batches import Batch
+from vlpipe.pipelines.extraction_worker import ExtractionWorker, WorkerTeam
 from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.observer import Observer, Silent
 from vlpipe.pipelines.planning import Plan, make_plan
-from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary, Failure, summarise
-from vlpipe.stores import FeatureDefinition, FeatureStore
+from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary, summarise
+from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreNotFound, UsageError
-
-if TYPE_CHECKING:
-    from vlpipe.extractors import Extractor, ExtractorSpec
-
-
-class Observer(Protocol):
-    """Is told how an extraction goes; the command line draws progress from it."""
-
-    def on_plan(self, plan: Plan) -> None: ...
-
-    def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None: ...
-
-    def on_batch(self, receipt: BatchReceipt) -> None: ...
-
-
-class Silent:
-    """An observer that says nothing."""
-
-    def on_plan(self, plan: Plan) -> None:
-        del plan
-
-    def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None:
-        del video_id, failures
-
-    def on_batch(self, receipt: BatchReceipt) -> None:
-        del receipt
-
-
-class ExtractionWorker:
-    """Everything that batches share in one process: networks, decoding processes, the store.
-
-    Networks are built when a batch first needs them, and once. specs: those of the job, where
-    the caller has them already.
-    """
-
-    def __init__(
-        self,
-        job: ExtractionJob,
-        *,
-        specs: "Sequence[ExtractorSpec] | None" = None,
-    ) -> None:
-        from vlpipe.extractors.device import open_device
-        from vlpipe.extractors.media import DecodePool
-
-        # Before the store is made: a machine without the device leaves nothing behind.
-        open_device(job.device)
-        self._specs = {spec.name: spec for spec in specs or job.specs()}
-        self._definitions: dict[str, tuple[FeatureDefinition, ...]] = {
-            name: spec.definitions() for name, spec in self._specs.items()
-        }
-        self._extractors: dict[str, Extractor] = {}
-        self._run_id = f"extract-{uuid.uuid4().hex[:12]}"
-        self._restores_deleted = job.restore_deleted
-        self._is_lenient = job.damaged_media == "lenient"
-        self._stack = ExitStack()
-        self.store = self._stack.enter_context(FeatureStore.open_or_create(job.store))
-        self._num_decoders = job.decode_workers or max(1, available_cores() - 1)
-        self._pool = self._stack.enter_context(
-            DecodePool(
-                workers=self._num_decoders,
-                tolerance=job.damaged_media,
-            )
-        )
-
-    def run(
-        self,
-        batch: Batch,
-        *,
-        observer: Observer | None = None,
-        stop: threading.Event | None = None,
-    ) -> BatchReceipt:
-        """The receipt of the batch, committed to the store.
-
-        Raises only what is no single video's fault, after which the store is as it was before.
-        """
-        names = [n for n in self._specs if any(n in task.extractors for task in batch.tasks)]
-        for name in names:
-            if name not in self._extractors:
-                self._extractors[name] = self._specs[name].build()
-        run = BatchRun(
-            batch,
-            {name: self._extractors[name] for name in names},
-            self._definitions,
-            self._pool,
-            num_decoders=self._num_decoders,
-            on_video=(observer or Silent()).on_video,
-            stop=stop or threading.Event(),
-            restores_deleted=self._restores_deleted,
-            is_lenient=self._is_lenient,
-        )
-        return run.run(self.store, run_id=self._run_id)
-
-    def close(self) -> None:
-        """Ends the decoding processes and closes the store."""
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plan_extraction(job: ExtractionJob) -> Plan:
@@ -163,18 +54,19 @@ def run_extraction(
     started = time.monotonic()
     plan = plan_extraction(job)
     observer.on_plan(plan)
-    receipts: list[BatchReceipt] = []
-    with ExtractionWorker(job, specs=plan.specs) as worker:
-        quarantine_problems(plan, worker.store)
-        for batch in plan.batches:
-            if stop.is_set():
-                break
-            receipts.append(worker.run(batch, observer=observer, stop=stop))
-            observer.on_batch(receipts[-1])
+
+    def run_batch(worker: ExtractionWorker, batch: Batch) -> BatchReceipt:
+        receipt = worker.run(batch, observer=observer, stop=stop)
+        observer.on_batch(receipt)
+        return receipt
+
+    with WorkerTeam(job, specs=plan.specs) as team:
+        quarantine_problems(plan, team.store)
+        receipts = team.run_all(plan.batches, run_batch, stop=stop)
         return conclude(
             plan,
             receipts,
-            worker.store,
+            team.store,
             wall_s=time.monotonic() - started,
             was_stopped=stop.is_set(),
         )

@@ -1,6 +1,5 @@
 """What a user asks of an extraction, as one validated value that travels as JSON."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +12,6 @@ from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
     from vlpipe.extractors import ExtractorSpec
-
-ALL_EXTRACTORS = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +30,8 @@ class ExtractionJob(BaseModel):
     features: names of extractors. settings: extractor name to the fields of its Config.
     weights: extractor name, checkpoint role or `*` to a file, a published name, or `untrained`.
     split, limit: only that split, only the first so many videos that are on disk.
+    device: a torch device, or several with commas, which share the videos. compile: networks go
+        through torch.compile.
     retry_failed: videos in quarantine are tried again. restore_deleted: so are videos that were
         deleted from the store.
     decode_workers: child processes that decode; 0 takes one less than the number of cores.
@@ -53,12 +52,18 @@ class ExtractionJob(BaseModel):
     limit: NonNegativeInt | None = None
     device: str = "cpu"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
     store_dtype: Literal["float16", "float32"] = "float16"
     retry_failed: bool = False
     restore_deleted: bool = False
     decode_workers: NonNegativeInt = 0
     damaged_media: Literal["strict", "lenient"] = "strict"
     batch_seconds: PositiveInt = 60
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that share the work."""
+        return tuple(self.device.split(","))
 
     @property
     def source_name(self) -> str:
@@ -106,42 +111,14 @@ class ExtractionJob(BaseModel):
 
         Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
         """
-        from vlpipe.extractors.registry import configure_extractor, find_extractor
+        from vlpipe.extractors.configuration import configure_extractors
 
-        names = list(dict.fromkeys(self.features))
-        unused = set(self.settings) - set(names)
-        if unused:
-            raise UsageError(
-                f"settings for {', '.join(sorted(unused))}, which is not among the features "
-                f"{', '.join(names)}"
-            )
-        roles = {n: tuple(find_extractor(n).published_checkpoints()) for n in names}
-        self._check_weights(names, [role for found in roles.values() for role in found])
-        return [
-            configure_extractor(
-                name,
-                weights=self._weights_of(name, roles[name]),
-                device=self.device,
-                precision=self.precision,
-                store_dtype=self.store_dtype,
-                **self.settings.get(name, {}),
-            )
-            for name in names
-        ]
-
-    def _check_weights(self, names: Sequence[str], roles: Sequence[str]) -> None:
-        known = {ALL_EXTRACTORS, *names, *roles}
-        for name in self.weights:
-            if name not in known:
-                raise UsageError(
-                    f"weights for {name!r}, which no selected extractor uses",
-                    hint=f"known here: {', '.join(sorted(known - {ALL_EXTRACTORS}))}",
-                )
-
-    def _weights_of(self, name: str, roles: Sequence[str]) -> str | dict[str, str] | None:
-        own = {role: self.weights[role] for role in roles if role in self.weights}
-        if self.weights.get(name, "").startswith("untrained"):
-            return self.weights[name]
-        if len(own) > 1 or (own and name not in own):
-            return own if name not in self.weights else {roles[0]: self.weights[name]} | own
-        return self.weights.get(name, self.weights.get(ALL_EXTRACTORS))
+        return configure_extractors(
+            self.features,
+            weights=self.weights,
+            settings=self.settings,
+            device=self.devices[0],
+            precision=self.precision,
+            store_dtype=self.store_dtype,
+            is_compiled=self.compile,
+        )

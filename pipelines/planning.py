@@ -161,11 +161,14 @@ def estimate_seconds(path: Path, specs: Sequence["ExtractorSpec"]) -> float:
         return _SECONDS_PER_FILE
     is_gif = path.suffix.lower() == ".gif"
     media_s = num_bytes / (_GIF_BYTES_PER_SECOND if is_gif else _VIDEO_BYTES_PER_SECOND)
-    gflop_per_s = sum(
-        spec.extractor.gflop_per_sample * spec.extractor.samples_per_second(spec.config)
-        for spec in specs
-    )
+    gflop_per_s = sum(map(_gflop_per_second, specs))
     return _SECONDS_PER_FILE + media_s * gflop_per_s / _GFLOP_PER_SECOND
+
+
+def _gflop_per_second(spec: "ExtractorSpec") -> float:
+    """Work in a second of media, with that of its sources."""
+    own = spec.extractor.gflop_per_sample * spec.extractor.samples_per_second(spec.config)
+    return own + sum(map(_gflop_per_second, spec.sources.values()))
 
 
 def _problems(
@@ -237,6 +240,6 @@ class _Standings:
 
 def source_digest(path: Path) -> str:
     """First 16 bytes of the SHA-256 of a media file, as 32 hex digits."""
-    from vlpipe.extractors.weights import sha256_of
+    from vlpipe.extractors.checkpoint import sha256_of
 
     return sha256_of(path)[:32]

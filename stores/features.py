@@ -47,7 +47,7 @@ class Features:
 class FeatureDefinition:
     """Name, row layout and provenance of one feature; equal definitions are one generation.
 
-    dtype: NumPy name of the stored dtype (float16, float32, float64, uint8 ... int64).
+    dtype: name of the stored dtype (float16, float32, float64, bfloat16, uint8 ... int64).
     row_shape: shape of one row, without the time axis.
     dimensions: names of the axes of `row_shape`, one each.
     provenance: JSON of all that the values depend on: extractor and its version, weights,
@@ -86,9 +86,8 @@ class FeatureDefinition:
 
     @property
     def is_untrained(self) -> bool:
-        """Whether the rows come from random weights."""
-        weights = self.provenance.get("weights")
-        return isinstance(weights, Mapping) and bool(weights.get("untrained"))
+        """Whether the rows come from random weights, their own or those of a source."""
+        return _is_untrained(self.provenance)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON; `from_json` is its inverse."""
@@ -109,3 +108,11 @@ class FeatureDefinition:
             dimensions=tuple(value["dimensions"]),
             provenance=value["provenance"],
         )
+
+
+def _is_untrained(provenance: Mapping[str, Any]) -> bool:
+    weights = provenance.get("weights")
+    if isinstance(weights, Mapping) and weights.get("untrained"):
+        return True
+    sources = provenance.get("sources")
+    return isinstance(sources, Mapping) and any(map(_is_untrained, sources.values()))

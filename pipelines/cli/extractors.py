@@ -16,15 +16,20 @@ app = typer.Typer(help="The extractors: what each makes, needs, costs.", no_args
 @app.command("ls", epilog="Example:  vlpipe extractors ls")
 def list_(as_json: AsJson = False) -> None:
     """List the extractors."""
-    from vlpipe.extractors.registry import find_extractor, list_extractors
+    from vlpipe.extractors.registry import find_extractor, list_extractors, list_families
 
     facts = [_facts(find_extractor(name)) for name in list_extractors()]
+    families = [
+        {"name": f"{family.name}:NAME", "description": family.description}
+        for family in list_families()
+    ]
     if as_json:
-        print_json({"extractors": facts})
+        print_json({"extractors": facts, "families": families})
         return
     print_table(
         ("name", "what it makes", "GFLOP a row"),
-        [(f["name"], f["description"], f["gflop_per_row"]) for f in facts],
+        [(f["name"], f["description"], f["gflop_per_row"]) for f in facts]
+        + [(f["name"], f["description"], "see show") for f in families],
     )
 
 
@@ -83,15 +88,17 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401 - whatever stands behind
 
 def _facts(extractor: type["Extractor"]) -> dict[str, Any]:
     from vlpipe.extractors.media.requests import request_to_json
-    from vlpipe.extractors.weights import WeightsFolder
+    from vlpipe.extractors.weights_folder import WeightsFolder
 
     folder = WeightsFolder()
     config = extractor.Config()
+    request = extractor.media_request(config)
     return {
         "name": extractor.name,
         "version": extractor.version,
         "description": extractor.description,
-        "input": request_to_json(extractor.media_request(config)),
+        "input": request_to_json(request) if request is not None else None,
+        "sources": [source.extractor for source in extractor.sources(config).values()],
         "gflop_per_row": extractor.gflop_per_sample,
         "features": [
             {

@@ -73,7 +73,12 @@ Settings = Annotated[
         help="A setting of an extractor (`vlpipe extractors show NAME`).",
     ),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, ...; several with commas share the videos.")
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Let torch.compile rewrite the networks first.")
+]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the networks.")]
 StoreDtypeOption = Annotated[StoreDtype, typer.Option("--store-dtype", help="Of the rows.")]
 DamagedMediaOption = Annotated[

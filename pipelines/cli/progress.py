@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from vlpipe.pipelines.cli.output import messages, remark
-from vlpipe.pipelines.extraction import Observer
+from vlpipe.pipelines.observer import Observer
 from vlpipe.pipelines.planning import Plan
 from vlpipe.pipelines.receipts import BatchReceipt, Failure
 

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+from collections import deque
 
 import numpy as np
 import pytest
 
 from vlpipe.extractors import configure_extractor, create_extractor, list_extractors, register
+from vlpipe.extractors.graph import make_graph
 from vlpipe.extractors.media import (
     AudioBlock,
     AudioRequest,
@@ -16,6 +18,8 @@ from vlpipe.extractors.media import (
     MediaInfo,
     VideoStream,
 )
+from vlpipe.extractors.network_batches import Made
+from vlpipe.extractors.one_pass import VideoPass
 from vlpipe.extractors.registry import find_extractor, list_checkpoints
 from vlpipe.stores import FeatureDefinition
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
@@ -58,12 +62,42 @@ def draw_blocks(request):
 
 
 def draw_samples(extractor, count):
-    """So many samples, made by the extractor's own sampler of drawn frames or sound."""
-    sampler = extractor.sampler(INFO)
-    blocks = draw_blocks(extractor.spec.request)
+    """So many samples of drawn frames or sound; of one that reads other extractors, what it gets.
+
+    Those are given 16 frames, so that their samples may be fewer.
+    """
+    graph = make_graph([extractor.spec])
+    extractors = {
+        key: extractor if key == extractor.name else extractor.source_extractor(node.spec)
+        for key, node in graph.items()
+    }
+    video = VideoPass(list(graph.values()), extractors, INFO)
     samples = []
+    waiting = deque()
+
+    def run():
+        while waiting:
+            key, handed = waiting.popleft()
+            if key == extractor.name:
+                samples.extend(handed)
+            elif handed:
+                inferred = extractors[key].infer(handed)
+                waiting.extend(video.take(Made(video, key, handed, inferred, 0.0)))
+
+    requests = {key: e.spec.request for key, e in extractors.items() if e.spec.request}
+    streams = {key: draw_blocks(request) for key, request in requests.items()}
     while len(samples) < count:
-        samples += [sample.data for sample in sampler.push(next(blocks))]
+        for key, blocks in streams.items():
+            waiting.append((key, video.push(key, next(blocks))))
+            run()
+        if extractor.spec.sources:
+            waiting.extend((key, video.finish(key)) for key in video.roots)
+            run()
+            while not all(lane.is_closed for lane in video._lanes.values()):
+                waiting.extend(video.close_ready())
+                run()
+            break
+    assert samples
     return samples[:count]
 
 
@@ -72,32 +106,47 @@ def extractor(request):
     return create_extractor(request.param, weights="untrained", **small_settings(request.param))
 
 
-def test_outputs_are_as_declared_finite_and_fit_float16(extractor):
-    rows = extractor.infer(draw_samples(extractor, 2))
-    assert set(rows) == {output.feature for output in extractor.spec.outputs}
+def test_outputs_are_as_declared_finite_and_fit_their_dtype(extractor):
+    samples = draw_samples(extractor, 2)
+    made = extractor.infer(samples)
+    assert set(made.rows) == {output.feature for output in extractor.spec.outputs}
+    assert len(made.counts) == len(samples)
+    assert made.spans.shape == (made.counts.sum(), 2)
     for output in extractor.spec.outputs:
-        values = rows[output.feature]
-        assert values.shape == (2, *output.row_shape)
-        assert values.dtype == np.float32
-        assert np.isfinite(values.astype(np.float16)).all()
-        assert not np.array_equal(values[0], values[1])
+        values = made.rows[output.feature]
+        assert values.shape == (made.counts.sum(), *output.row_shape)
+        assert values.dtype == (output.dtype or np.float32)
+        assert np.isfinite(values.astype(output.dtype or np.float16)).all()
+
+
+def test_different_inputs_make_different_rows(extractor):
+    samples = draw_samples(extractor, 2)
+    first, last = (extractor.infer([samples[index]]) for index in (0, -1))
+    if len(samples) > 1 and len(first.spans):
+        assert any(not np.array_equal(first.rows[f], last.rows[f]) for f in first.rows)
 
 
 def test_a_row_has_the_same_bits_whatever_shares_its_batch(extractor):
     samples = draw_samples(extractor, extractor.batch_size + 3)
     together = extractor.infer(samples)
-    chosen = (0, extractor.batch_size // 2, -1)
-    alone = [extractor.infer([samples[index]]) for index in chosen]
     turned = extractor.infer(samples[::-1])
-    for feature, rows in together.items():
-        for index, single in zip(chosen, alone, strict=True):
-            assert np.array_equal(single[feature][0], rows[index])
-        assert np.array_equal(turned[feature][::-1], rows)
+    for index in {0, len(samples) // 2, len(samples) - 1}:
+        alone = extractor.infer([samples[index]])
+        mirrored = len(samples) - 1 - index
+        for part in (
+            together.of_samples(index, index + 1),
+            turned.of_samples(mirrored, mirrored + 1),
+        ):
+            assert np.array_equal(part.spans, alone.spans)
+            for feature, rows in alone.rows.items():
+                assert np.array_equal(part.rows[feature], rows)
 
 
 def test_no_samples_give_no_rows(extractor):
+    made = extractor.infer([])
+    assert made.spans.shape == (0, 2)
     for output in extractor.spec.outputs:
-        assert extractor.infer([])[output.feature].shape == (0, *output.row_shape)
+        assert made.rows[output.feature].shape == (0, *output.row_shape)
 
 
 def test_nothing_learns(extractor):

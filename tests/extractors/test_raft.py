@@ -8,6 +8,7 @@ from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weigh
 from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
 from vlpipe.extractors.raft import RaftNetwork, raft_checkpoints
+from vlpipe.extractors.samples import Sample
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_rows_are_torchvisions_flow(reference, checkpoint, pairs):
     extractor = create_extractor(
         "raft", weights={"raft_small": checkpoint}, model="small", num_updates=3, size=(128, 136)
     )
-    made = extractor.infer(list(pairs))["raft_small"]
+    made = extractor.infer([Sample(pair, (0, 1)) for pair in pairs]).rows["raft_small"]
     assert made.shape == (2, 2, 128, 136)
     assert np.linalg.norm(made - wanted) / np.linalg.norm(wanted) < 1e-4
 

@@ -12,7 +12,8 @@ from extraction_results import ROWS, SMALL, contents
 from vlpipe.extractors import create_extractor
 from vlpipe.extractors.media import DecodePool
 from vlpipe.pipelines import batches
-from vlpipe.pipelines.extraction import Silent, plan_extraction, run_extraction
+from vlpipe.pipelines.extraction import plan_extraction, run_extraction
+from vlpipe.pipelines.observer import Silent
 from vlpipe.pipelines.planning import source_digest
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import UsageError
@@ -261,3 +262,21 @@ def test_two_writers_count_each_video_once(make_job):
 
     summary = run_extraction(job, observer=Rival())
     assert (summary.extracted, summary.stored_before) == (0, 6)
+
+
+def test_several_devices_share_the_batches_and_make_the_same_store(make_job, tmp_path):
+    alone = make_job(store=str(tmp_path / "alone"), batch_seconds=1)
+    shared = make_job(store=str(tmp_path / "shared"), batch_seconds=1, device="cpu,cpu")
+    run_extraction(alone)
+    summary = run_extraction(shared)
+    assert (summary.exit_code, summary.extracted) == (0, 6)
+    assert len(plan_extraction(make_job(store=str(tmp_path / "new"), batch_seconds=1)).batches) > 1
+    assert contents(shared.store) == contents(alone.store)
+    with FeatureStore.open(shared.store) as store:
+        assert store.verify().is_sound
+
+
+def test_compiled_networks_are_another_generation(make_job):
+    plain, compiled = (make_job(compile=flag).specs()[0].definitions()[0] for flag in (False, True))
+    assert plain.generation != compiled.generation
+    assert compiled.provenance["compiler"] == "torch.compile"

@@ -82,7 +82,7 @@ def test_the_summary_becomes_an_artifact(make_job, tmp_path):
 
 def test_only_infrastructure_is_tried_again(make_job, monkeypatch):
     from vlpipe.pipelines import extract_flow
-    from vlpipe.pipelines.extraction import ExtractionWorker
+    from vlpipe.pipelines.extraction_worker import ExtractionWorker
 
     attempts = []
     plain = ExtractionWorker.run
@@ -114,3 +114,13 @@ def test_a_stop_reaches_the_flow(make_job):
     stop.set()
     summary = run_as_flow(make_job(), stop=stop)
     assert (summary.exit_code, summary.not_reached) == (130, 6)
+
+
+def test_devices_share_the_batches_of_a_flow(make_job, tmp_path):
+    from vlpipe.pipelines.extract_flow import extract
+
+    alone = make_job(store=str(tmp_path / "alone"), batch_seconds=1)
+    shared = make_job(store=str(tmp_path / "shared"), batch_seconds=1, device="cpu,cpu")
+    run_extraction(alone)
+    assert extract(shared).extracted == 6
+    assert contents(shared.store) == contents(alone.store)

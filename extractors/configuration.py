@@ -1,0 +1,152 @@
+"""Extractors by name with their settings, weights and sources settled."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlpipe.extractors.device import parse_device
+from vlpipe.extractors.extractor import Extractor
+from vlpipe.extractors.extractor_spec import ExtractorSpec, choose_weights, parse_config
+from vlpipe.extractors.precision import parse_precision
+from vlpipe.extractors.registry import find_extractor
+from vlpipe.extractors.weights_folder import WeightsFolder
+from vlpipe.extractors.weights_source import UNTRAINED, WeightsSource, parse_source
+from vlpipe.stores.errors import UsageError
+
+ALL_EXTRACTORS = "*"
+"""Stands for every extractor among the keys of `weights`."""
+
+Weights = str | Path | Mapping[str, str | Path] | None
+
+
+def configure_extractors(
+    names: Sequence[str],
+    *,
+    weights: Mapping[str, str | Path],
+    settings: Mapping[str, Mapping[str, Any]],
+    device: str = "cpu",
+    precision: str = "fp32",
+    store_dtype: str = "float16",
+    is_compiled: bool = False,
+) -> list[ExtractorSpec]:
+    """The extractors of those names, which share what they read, without their networks.
+
+    weights: extractor, role of a checkpoint or `*` to a file, a published name, or `untrained`.
+    settings: extractor to fields of its Config. Both may name sources of the extractors.
+    Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
+    """
+    parse_device(device)
+    common = (parse_precision(precision), device, store_dtype, is_compiled)
+    met: dict[str, tuple[str, ...]] = {}
+
+    def configure(
+        name: str, demanded: Mapping[str, Any], readers: tuple[str, ...]
+    ) -> ExtractorSpec:
+        if name in readers:
+            raise UsageError(f"{name} would read its own rows: {' <- '.join((*readers, name))}")
+        extractor = find_extractor(name)
+        roles = met[extractor.name] = tuple(extractor.published_checkpoints())
+        chosen = _weights_of(extractor.name, roles, weights)
+        source, defaults = parse_source(chosen, extractor.published_checkpoints(), WeightsFolder())
+        config = parse_config(extractor, {**settings.get(name, {}), **demanded}, defaults)
+        return ExtractorSpec(
+            extractor,
+            config,
+            choose_weights(extractor, config, source) if roles else WeightsSource(),
+            *common,
+            sources={
+                role: configure(read.extractor, read.settings, (*readers, name))
+                for role, read in extractor.sources(config).items()
+            },
+        )
+
+    specs = [configure(name, {}, ()) for name in dict.fromkeys(names)]
+    unused = set(settings) - set(met)
+    if unused:
+        raise UsageError(
+            f"settings for {', '.join(sorted(unused))}, which is not among the features "
+            f"{', '.join(met)}"
+        )
+    known = {*met, *(role for roles in met.values() for role in roles)}
+    for key in weights:
+        if key not in known and key != ALL_EXTRACTORS:
+            raise UsageError(
+                f"weights for {key!r}, which no selected extractor uses",
+                hint=f"known here: {', '.join(sorted(known))}",
+            )
+    return specs
+
+
+def configure_extractor(
+    name: str,
+    *,
+    weights: Weights = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    store_dtype: str = "float16",
+    is_compiled: bool = False,
+    source_settings: Mapping[str, Mapping[str, Any]] | None = None,
+    **settings: Any,  # noqa: ANN401 - the fields of the extractor's Config, validated by it
+) -> ExtractorSpec:
+    """An extractor with its configuration and weights settled, its network not yet built.
+
+    weights: a file, the name of a published checkpoint, a mapping from role to either, or
+        `untrained`, which holds for its sources too. None takes what `vlpipe weights add` has
+        added. source_settings: of the extractors that it reads, by their names.
+    Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
+    """
+    return configure_extractors(
+        [name],
+        weights=_by_key(name, weights),
+        settings={**(source_settings or {}), name: settings},
+        device=device,
+        precision=precision,
+        store_dtype=store_dtype,
+        is_compiled=is_compiled,
+    )[0]
+
+
+def create_extractor(
+    name: str,
+    *,
+    weights: Weights = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    is_compiled: bool = False,
+    source_settings: Mapping[str, Mapping[str, Any]] | None = None,
+    **settings: Any,  # noqa: ANN401 - as in configure_extractor
+) -> Extractor:
+    """An extractor ready to use: `extract(path)` gives features, `network(x)` a dict of tensors.
+
+    The arguments are those of `configure_extractor`.
+    """
+    return configure_extractor(
+        name,
+        weights=weights,
+        device=device,
+        precision=precision,
+        is_compiled=is_compiled,
+        source_settings=source_settings,
+        **settings,
+    ).build()
+
+
+def _by_key(name: str, weights: Weights) -> Mapping[str, str | Path]:
+    if weights is None or isinstance(weights, Mapping):
+        return weights or {}
+    return {ALL_EXTRACTORS if _is_untrained(weights) else name: weights}
+
+
+def _weights_of(name: str, roles: Sequence[str], weights: Mapping[str, str | Path]) -> Weights:
+    """What `weights` says of one extractor with those roles."""
+    whole = weights.get(name)
+    if whole is not None and _is_untrained(whole):
+        return whole
+    own = {role: weights[role] for role in roles if role in weights}
+    if own and (len(own) > 1 or name not in own):
+        return own if whole is None or name in own else {roles[0]: whole} | own
+    return whole if whole is not None else weights.get(ALL_EXTRACTORS)
+
+
+def _is_untrained(weights: str | Path) -> bool:
+    return isinstance(weights, str) and weights.partition(":")[0] == UNTRAINED
