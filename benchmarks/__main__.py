@@ -9,7 +9,7 @@ import benchmarks
 
 def main() -> None:
     """Runs them one after the other; each prints its own table."""
-    known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__"]
+    known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name[0] != "_"]
     unknown = set(sys.argv[1:]) - set(known)
     if unknown:
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")

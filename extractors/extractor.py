@@ -42,12 +42,14 @@ class Inferred:
     """The rows of N samples.
 
     rows: by feature, [R, *row_shape], float32 or the dtype of the output. spans: float64 [R, 2]
-    seconds. counts: int64 [N], how many of the R rows each sample made, in order.
+    seconds. counts: int64 [N], how many of the R rows each sample made, in order. uses: int64 [N],
+    for how many inputs the result of each sample stands; None is 1 for all.
     """
 
     rows: Mapping[str, npt.NDArray[Any]]
     spans: npt.NDArray[np.float64]
     counts: npt.NDArray[np.int64]
+    uses: npt.NDArray[np.int64] | None = None
 
     def of_samples(self, first: int, last: int) -> "Inferred":
         """The rows of samples first to last - 1."""
@@ -57,6 +59,7 @@ class Inferred:
             {feature: rows[start:stop] for feature, rows in self.rows.items()},
             self.spans[start:stop],
             self.counts[first:last],
+            None if self.uses is None else self.uses[first:last],
         )
 
 
@@ -186,10 +189,10 @@ class Extractor(ABC):
             np.ones(len(samples), np.int64),
         )
 
-    def run_network(self, x: Tensor) -> dict[str, Tensor]:
-        """What the network makes of an input on the device, at the precision of the spec."""
+    def run_network(self, *x: Tensor) -> dict[str, Tensor]:
+        """What the network makes of its inputs on the device, at the precision of the spec."""
         with torch.inference_mode(), run_at(self.spec.precision, self.device):
-            return cast(dict[str, Tensor], self._forward(x))
+            return cast(dict[str, Tensor], self._forward(*x))
 
     def source_extractor(self, spec: ExtractorSpec) -> "Extractor":
         """The extractor of a source, built when first asked for and kept."""

@@ -7,7 +7,7 @@ of all videos; finished videos go to the store's writer. The whole batch is comm
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from vlpipe.extractors.network_batches import Made, NetworkBatches
 from vlpipe.extractors.one_pass import Handed, VideoPass
 from vlpipe.pipelines.batches import Batch
 from vlpipe.pipelines.decoding import Decoding, Message
-from vlpipe.pipelines.receipts import BatchReceipt, Failure, VideoReceipt
+from vlpipe.pipelines.receipts import BatchReceipt, Failure, Reuse, VideoReceipt
 from vlpipe.pipelines.video_state import HandedOver, Reason, VideoState
 from vlpipe.stores import FeatureDefinition, Features
 from vlpipe.stores.errors import RowsRefused
@@ -89,6 +89,8 @@ class BatchRun:
         self._failed: list[Failure] = []
         self._stage_s = {"decode": 0.0, "network": 0.0, "write": 0.0}
         self._num_frames_decoded = 0
+        self._num_computed = Counter[str]()
+        self._num_used = Counter[str]()
 
     def run(self, store: "FeatureStore", *, run_id: str) -> BatchReceipt:
         """The receipt of the committed batch.
@@ -130,6 +132,10 @@ class BatchRun:
             stage_s=self._stage_s,
             wall_s=time.monotonic() - started,
             num_frames_decoded=self._num_frames_decoded,
+            reuse={
+                key: Reuse(computed=count, used=self._num_used[key])
+                for key, count in self._num_computed.items()
+            },
             was_interrupted=self._decoding.was_stopped,
         )
 
@@ -189,6 +195,9 @@ class BatchRun:
             video = result.video
             self._stage_s["network"] += result.seconds
             video.network_s += result.seconds
+            if result.inferred.uses is not None:
+                self._num_computed[result.key] += len(result.inferred.uses)
+                self._num_used[result.key] += int(result.inferred.uses.sum())
             reason = self._keep(result)
             if reason is not None:
                 video.fail(result.key, reason)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vlpipe.pipelines.checkup import python_and_platform
 from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.observer import Observer
 from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.observer import Observer
 from vlpipe.pipelines.receipts import ExtractionSummary
 from vlpipe.pipelines.report import Example, write_report
 from vlpipe.stores import FeatureStore

@@ -136,6 +136,10 @@ def summary_markdown(summary: ExtractionSummary) -> str:
         "named, not on disk": len(summary.missing),
         "not reached": summary.not_reached,
     }
+    counts |= {
+        f"frames that {name} computed, of {reuse.used}": reuse.computed
+        for name, reuse in summary.reuse.items()
+    }
     lines = [f"# {summary.dataset}: store version {summary.version}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {count} |" for name, count in counts.items()]
     lines += ["", "| feature | generation | new rows | |", "|---|---|---|---|"]

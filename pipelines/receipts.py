@@ -37,13 +37,28 @@ class VideoReceipt(BaseModel):
     replaced: bool = False
 
 
+class Reuse(BaseModel):
+    """Results that an extractor computed, and the number of inputs that they stand for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    computed: int
+    used: int
+
+    @property
+    def share_saved(self) -> float:
+        """Share of the network calls that were not needed, 0 to 1."""
+        return 1 - self.computed / self.used if self.used else 0.0
+
+
 class BatchReceipt(BaseModel):
     """The outcome of one batch.
 
     version: of the store after the commit. stored: what the commit added. kept: videos that
     another writer had stored meanwhile; deleted: that somebody deleted meanwhile. stage_s: seconds
     spent decoding (in all child processes together), in the networks and writing; wall_s: from
-    start to commit.
+    start to commit. reuse: by extractor that uses results again, how many were computed and for
+    how many inputs they stand.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,6 +73,7 @@ class BatchReceipt(BaseModel):
     stage_s: dict[str, float]
     wall_s: float
     num_frames_decoded: int = 0
+    reuse: dict[str, Reuse] = {}
     was_interrupted: bool = False
 
 
@@ -91,6 +107,7 @@ class ExtractionSummary(BaseModel):
     stage_s: dict[str, float]
     wall_s: float
     was_interrupted: bool
+    reuse: dict[str, Reuse] = {}
     replaced: tuple[str, ...] = ()
     inactive: dict[str, str] = {}
     activated: dict[str, str] = {}
@@ -150,8 +167,19 @@ def summarise(
         num_bytes=sum(receipt.num_bytes for receipt in receipts),
         stage_s={stage: float(stage_s[stage]) for stage in STAGES},
         wall_s=wall_s,
+        reuse=_total_reuse(receipts),
         was_interrupted=any(receipt.was_interrupted for receipt in receipts),
     )
+
+
+def _total_reuse(receipts: Sequence[BatchReceipt]) -> dict[str, Reuse]:
+    total: dict[str, Reuse] = {}
+    for name, reuse in (pair for receipt in receipts for pair in receipt.reuse.items()):
+        before = total.get(name, Reuse(computed=0, used=0))
+        total[name] = Reuse(
+            computed=before.computed + reuse.computed, used=before.used + reuse.used
+        )
+    return total
 
 
 def _feature_names(plan: Plan) -> tuple[str, ...]:

@@ -3,16 +3,9 @@
 What vlpipe's network is measured against, in numbers and in time: every pair has its own two
 pyramids, the cost volume takes 81 shifted products, and each layer of a decoder joins its output to
 its input. Works on a checkpoint in the published layout (`module...` keys).
-
-    python tests/plain_pwc.py [PAIRS [HEIGHT WIDTH]]
-
-prints the time of either on this machine with two threads.
+`python -m benchmarks pwc` compares the times.
 """
 
-import sys
-import time
-
-import golden_cases
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -107,39 +100,3 @@ def _level_two(state: dict[str, Tensor], first: Tensor, second: Tensor) -> Tenso
         x = _conv(state, f"moduleRefiner.moduleMain.{layer}", x, dilation=dilation)
         x = x if layer == 12 else F.leaky_relu(x, 0.1)
     return flow + x
-
-
-def compare(num_pairs: int = 4, height: int = 256, width: int = 341, rounds: int = 8) -> None:
-    """Prints the best of some rounds for both orders of work, taken in turn, and their ratio."""
-    from vlpipe.extractors.pwc_network import PwcNetwork
-    from vlpipe.extractors.weights import Checkpoint
-
-    torch.set_num_threads(2)
-    state = {k: torch.from_numpy(v) for k, v in golden_cases.state("pwc_net").items()}
-    network = PwcNetwork()
-    network.load(Checkpoint(golden_cases.FOLDER / "pwc_net.json", state))
-    network.eval().requires_grad_(False)
-    coarse = torch.rand(num_pairs + 1, 3, height // 8, width // 8)
-    frames = (255 * F.interpolate(coarse, size=(height, width), mode="bilinear")).round()
-    ways = {
-        "published order": lambda: plain_flow(state, frames[:-1], frames[1:]),
-        "pairs": lambda: network(frames[:-1], frames[1:])["flow"],
-        "stack": lambda: network.flow_of_stack(frames),
-    }
-    best = dict.fromkeys(ways, float("inf"))
-    with torch.inference_mode():
-        wanted = ways["published order"]()
-        for _ in range(rounds):
-            for name, run in ways.items():
-                start = time.perf_counter()
-                made = run()
-                best[name] = min(best[name], time.perf_counter() - start)
-                error = ((made - wanted).norm() / wanted.norm()).item()
-                assert error < 1e-5, (name, error)
-    for name, seconds in best.items():
-        ratio = best["published order"] / seconds
-        print(f"{name:16} {seconds:6.3f} s for {num_pairs} pairs, {ratio:.2f} times as fast")
-
-
-if __name__ == "__main__":
-    compare(*map(int, sys.argv[1:]))

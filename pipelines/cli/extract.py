@@ -132,6 +132,10 @@ def show_summary(summary: "ExtractionSummary") -> None:
     if summary.not_reached:
         facts.append(("  not reached", f"{summary.not_reached} (the same command carries on)"))
     facts += [
+        (f"{name} computed", f"{r.computed} of {r.used} frames ({r.share_saved:.0%} saved)")
+        for name, r in summary.reuse.items()
+    ]
+    facts += [
         ("media", f"{summary.media_s:,.1f} s in {summary.wall_s:,.1f} s"),
         ("written", readable_bytes(summary.num_bytes)),
     ]
