@@ -74,6 +74,10 @@ class Extractor(ABC):
     batch_size: ClassVar[int] = 16
     """Samples in every call of the network; see `infer`."""
 
+    rows_keep_span: ClassVar[bool] = False
+    """Whether each row has the span of its sample, and samples of a video differ in theirs: then
+    rows that are in a store can serve readers again (`vlpipe.pipelines.replay`)."""
+
     gflop_per_sample: ClassVar[float]
     """Multiply and add counted as two; the planner weighs batches of videos with it."""
 

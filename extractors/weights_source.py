@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ class WeightsSource:
         """Identity for the provenance: hashes of the published files, never their paths."""
         if self.is_untrained:
             return {"untrained": True, "seed": self.seed}
+        return {"untrained": False, "sha256": self._hashes}
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        # Once: a large checkpoint takes a second, and every feature's provenance asks for it.
         return {
-            "untrained": False,
-            "sha256": {
-                role: self.published_sha256.get(role) or sha256_of(path)
-                for role, path in sorted(self.files.items())
-            },
+            role: self.published_sha256.get(role) or sha256_of(path)
+            for role, path in sorted(self.files.items())
         }
 
 
@@ -103,6 +106,8 @@ def parse_source(
             f"no checkpoint is called {', '.join(map(repr, given))}; expected one of "
             f"{', '.join(published)}"
         )
-    for path in files.values():
-        settings |= read_conversion(path).get("settings", {})
+    for role, path in files.items():
+        conversion = read_conversion(path)
+        if conversion.get("role") == role:
+            settings |= conversion.get("settings", {})
     return WeightsSource(files=files, published_sha256=hashes), settings

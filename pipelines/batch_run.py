@@ -20,6 +20,7 @@ from vlpipe.extractors.one_pass import Handed, VideoPass
 from vlpipe.pipelines.batches import Batch
 from vlpipe.pipelines.decoding import Decoding, Message
 from vlpipe.pipelines.receipts import BatchReceipt, Failure, Reuse, VideoReceipt
+from vlpipe.pipelines.replay import find_replays
 from vlpipe.pipelines.video_state import HandedOver, Reason, VideoState
 from vlpipe.stores import FeatureDefinition, Features
 from vlpipe.stores.errors import RowsRefused
@@ -73,6 +74,7 @@ class BatchRun:
         is_lenient: bool = False,
     ) -> None:
         self._batch = batch
+        self._graph = graph
         self._extractors = extractors
         self._definitions = definitions
         self._on_video = on_video
@@ -99,6 +101,7 @@ class BatchRun:
         is committed.
         """
         started = time.monotonic()
+        self._replays = find_replays(store, self._batch, self._graph)
         is_replacing = any(task.replaced for task in self._batch.tasks)
         with store.writer(
             [d for definitions in self._definitions_in_use() for d in definitions],
@@ -184,7 +187,10 @@ class BatchRun:
         waiting = deque(handed)
         while waiting:
             video, key, samples = waiting.popleft()
-            made = self._batches.add(video, key, samples)
+            if self._replays.has(video, key):
+                made = self._replays.made(video, key, samples)
+            else:
+                made = self._batches.add(video, key, samples)
             waiting.extend(self._take_rows(made, writer))
 
     def _take_rows(

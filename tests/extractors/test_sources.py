@@ -64,6 +64,7 @@ class Spots(Toy):
     name = "spots"
     Config = SpotsConfig
     batch_size = 4
+    rows_keep_span = True
     calls: ClassVar[list[int]] = []
 
     @classmethod
@@ -292,3 +293,29 @@ def test_rows_of_a_source_that_are_not_finite_fail_its_readers_and_no_other_vide
     assert {row["video_id"] for row in store.failed().to_pylist()} == {"c"}
     assert {row["feature"] for row in store.failed().to_pylist()} >= {"spots", "sum"}
     assert len(store["sum"]["b"]) == 15
+
+
+def test_stored_rows_of_a_source_are_read_back_and_not_made_again(make_store, tmp_path):
+    both = spec_of(Spots, outputs=("value", "number"))
+    make_store(both)
+    Spots.calls.clear()
+    summary, store = make_store(both, sum_spec())
+    assert summary.extracted == 4
+    assert not Spots.calls
+    _, fresh = make_store(sum_spec(), store="fresh")
+    assert store.digest("sum") == fresh.digest("sum")
+
+
+def test_rows_of_another_file_or_rounded_rows_are_not_read_back(make_store, tmp_path):
+    both = spec_of(Spots, outputs=("value", "number"))
+    make_store(both)
+    make_video(tmp_path / "clips" / "a.mp4", seconds=0.4, size=(32, 24))
+    Spots.calls.clear()
+    make_store(sum_spec())
+    assert sum(Spots.calls) == 10  # of the changed file alone
+    make_store(spec_of(Spots, outputs=("value",)), store="rounded")
+    Spots.calls.clear()
+    make_store(
+        spec_of(Sum, {"spots": spec_of(Spots, outputs=("number", "value"))}), store="rounded"
+    )
+    assert sum(Spots.calls) == 10 + 15 + 25 + 10
