@@ -168,12 +168,16 @@ def _read_torch(path: Path) -> State:
         raise WeightsRejected(
             f"{path}: the file holds more than tensors, and loading it could run code of its "
             f"author{_refused_name(error)}",
-            hint="ask its author for a state_dict or safetensors; vlpipe never loads pickled code",
+            hint="`vlpipe weights convert` reads TensorFlow's files and pickles of NumPy arrays; "
+            "else ask its author for a state_dict or safetensors: pickled code is never loaded",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsRejected(f"{path}: not a checkpoint: {_first_line(error)}") from error
+        raise WeightsRejected(
+            f"{path}: not a checkpoint: {_first_line(error)}",
+            hint="`vlpipe weights convert` reads TensorFlow's files and pickles of NumPy arrays",
+        ) from error
     if isinstance(loaded, Mapping):
-        for wrapper in ("state_dict", "model_state_dict", "model"):
+        for wrapper in ("state_dict", "model_state_dict", "model", "module", "teacher"):
             if isinstance(loaded.get(wrapper), Mapping):
                 loaded = loaded[wrapper]
                 break

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpipe.extractors.device import parse_device
+from vlpipe.extractors.errors import WeightsMissing
 from vlpipe.extractors.extractor import Extractor
 from vlpipe.extractors.extractor_spec import ExtractorSpec, choose_weights, parse_config
 from vlpipe.extractors.precision import parse_precision
@@ -60,7 +61,22 @@ def configure_extractors(
             },
         )
 
-    specs = [configure(name, {}, ()) for name in dict.fromkeys(names)]
+    try:
+        specs = [configure(name, {}, ()) for name in dict.fromkeys(names)]
+    except WeightsMissing:
+        # A misspelt key may be why: say so rather than where the checkpoint comes from.
+        _check_keys(weights, settings, met)
+        raise
+    _check_keys(weights, settings, met)
+    return specs
+
+
+def _check_keys(
+    weights: Mapping[str, object],
+    settings: Mapping[str, object],
+    met: Mapping[str, Sequence[str]],
+) -> None:
+    """UsageError for keys that name nothing in use. met: extractors in use, with their roles."""
     unused = set(settings) - set(met)
     if unused:
         raise UsageError(
@@ -74,7 +90,6 @@ def configure_extractors(
                 f"weights for {key!r}, which no selected extractor uses",
                 hint=f"known here: {', '.join(sorted(known))}",
             )
-    return specs
 
 
 def configure_extractor(

@@ -22,6 +22,7 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
 from vlpipe.extractors.flow_quantise import flow_to_input
 from vlpipe.extractors.i3d_network import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
@@ -30,8 +31,7 @@ from vlpipe.extractors.pwc_network import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.raft import RaftNetwork, raft_checkpoints
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
-from vlpipe.extractors.stacks import StackRule, StackSampler, Tail
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
+from vlpipe.extractors.stacks import StackConfig, StackSampler
 
 _HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
 _VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
@@ -44,7 +44,7 @@ RAFT_WEIGHTS = "C_T_SKHT_V1"
 _FLOW_ROLES = {"pwc": "pwc_net", "raft": "raft_large"}
 
 
-class I3dFlowConfig(ExtractorConfig):
+class I3dFlowConfig(StackConfig):
     """Which frames make a row, how flow is computed, and which layers are kept.
 
     flow: `pwc` as in BMT and MDVC, `raft` (large) as in video_features today.
@@ -57,19 +57,14 @@ class I3dFlowConfig(ExtractorConfig):
     """
 
     flow: Literal["pwc", "raft"] = "pwc"
-    fps: float | None = Field(default=25.0, gt=0)
     stack_size: int = Field(default=64, ge=MIN_FRAMES)
-    step_size: PositiveInt = 64
-    tail: Tail = "cycle"
     resize: PositiveInt = 256
     crop: int = Field(default=224, ge=32)
     eps: float = Field(default=1e-5, gt=0)
     outputs: tuple[Literal["pooled", "mixed_5c"], ...] = Field(default=("pooled",), min_length=1)
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        if self.step_size > self.stack_size:
-            raise ValueError(f"step_size exceeds stack_size, which is {self.stack_size}")
+    def _crop_fits(self) -> Self:
         if self.crop > self.resize:
             raise ValueError(f"crop exceeds the shorter edge, resize={self.resize}")
         return self
@@ -180,8 +175,7 @@ class I3dFlow(Extractor):
 
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
-        settings = cast(I3dFlowConfig, self.spec.config)
-        rule = StackRule(settings.stack_size, settings.step_size, settings.tail)
+        rule = cast(I3dFlowConfig, self.spec.config).stack_rule()
         return StackSampler(rule, keep_look_ahead=True)
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlpipe.extractors.weights import Checkpoint
+from vlpipe.extractors.checkpoint import Checkpoint
 
 Triple = tuple[int, int, int]
 

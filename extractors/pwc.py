@@ -10,11 +10,11 @@ from typing import ClassVar, cast
 
 from torch import nn
 
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import ExtractorConfig
 from vlpipe.extractors.frame_pairs import FlowExtractor, OfPairs
 from vlpipe.extractors.pwc_network import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.registry import register
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 
 
 @register("pwc")

@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlpipe.extractors import winograd
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.flow_matching import NUM_DISPLACEMENTS, cost_volume, warp
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
 
 LEVELS = ("one", "two", "thr", "fou", "fiv", "six")
 WIDTHS = dict(zip(LEVELS, (16, 32, 64, 96, 128, 196), strict=True))
