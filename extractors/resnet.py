@@ -18,20 +18,19 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy.typing as npt
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
+from vlpipe.extractors.frame_normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise_frames
+from vlpipe.extractors.frame_steps import StepSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
-from vlpipe.extractors.samples import FrameSampler, Sampler
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
-
-# Mean and standard deviation of ImageNet's training images, as in torchvision's presets (RGB).
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from vlpipe.extractors.samples import Sampler
+from vlpipe.extractors.torchvision_checkpoints import torchvision_checkpoints
 
 
 class ResNetConfig(ExtractorConfig):
@@ -40,15 +39,25 @@ class ResNetConfig(ExtractorConfig):
     fps: frames a second of the sampled stream; None keeps every frame of the source, as the
         published TGIF-QA features do.
     max_frames: at most so many, equidistant (JSFusion and CT-SAN: 40).
+    frame_step: of those, every so many from the first on (MASN: 4 at fps=6).
     resize: pixels of the shorter edge (256 with IMAGENET1K_V1, 232 with V2), then a centre crop.
     outputs: `pool5` is the feature of the extractor's own name, `res5c` that name and `_res5c`.
     """
 
     fps: float | None = Field(default=None, gt=0)
     max_frames: PositiveInt | None = None
+    frame_step: PositiveInt = 1
     resize: PositiveInt = 256
     crop: PositiveInt = 224
     outputs: Names[Literal["pool5", "res5c"]] = Field(default=("pool5",), min_length=1)
+
+    @model_serializer(mode="wrap")
+    def _keep_provenance(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Rows that were stored before there was a step are those of step 1.
+        fields: dict[str, Any] = dump(self)
+        if self.frame_step == 1:
+            fields.pop("frame_step", None)
+        return fields
 
 
 class ResNetFeatures(nn.Module):
@@ -76,21 +85,7 @@ class ResNetExtractor(Extractor):
 
     @classmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
-        entries = []
-        for weights in get_model_weights(cls.architecture):
-            filename = weights.url.rpartition("/")[2]
-            preset = weights.transforms()
-            entries.append(
-                PublishedCheckpoint(
-                    name=f"{cls.architecture}_{weights.name.lower()}",
-                    filename=filename,
-                    url=weights.url,
-                    licence="BSD-3-Clause",
-                    sha256=filename.removesuffix(".pth").rpartition("-")[2],
-                    settings={"resize": preset.resize_size[0], "crop": preset.crop_size[0]},
-                )
-            )
-        return {cls.architecture: entries}
+        return {cls.architecture: torchvision_checkpoints(cls.architecture)}
 
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:
@@ -116,6 +111,10 @@ class ResNetExtractor(Extractor):
         return tuple(declared[name] for name in settings.outputs)
 
     @classmethod
+    def samples_per_second(cls, config: ExtractorConfig) -> float:
+        return super().samples_per_second(config) / cast(ResNetConfig, config).frame_step
+
+    @classmethod
     def build_network(cls, config: ExtractorConfig) -> nn.Module:
         del config
         return ResNetFeatures(get_model(cls.architecture, weights=None))
@@ -139,14 +138,11 @@ class ResNetExtractor(Extractor):
 
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
-        return FrameSampler()
+        return StepSampler(cast(ResNetConfig, self.spec.config).frame_step)
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
         frames = torch.from_numpy(samples).to(self.device)  # (B, H, W, 3) uint8
-        x = frames.permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)
-        mean = x.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-        std = x.new_tensor(IMAGENET_STD).view(3, 1, 1)
-        return x.sub_(mean).div_(std)
+        return normalise_frames(frames, IMAGENET_MEAN, IMAGENET_STD)  # (B, 3, H, W)
 
 
 # Architecture: width of the last stage, GFLOP a frame of 224x224 (torchvision's table, times two).

@@ -13,11 +13,13 @@ frames the last 13 are dropped, and of 129 frames the last one makes a row of it
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, PositiveInt, model_validator
 
+from vlpipe.extractors.extractor import ExtractorConfig
 from vlpipe.extractors.media import FrameBlock
 from vlpipe.extractors.samples import Block, Sample
 
@@ -68,6 +70,30 @@ class StackRule:
         if len(left) and self.is_tail_kept(num_frames):
             made.append(np.resize(left, self.window))
         return made
+
+
+class StackConfig(ExtractorConfig):
+    """Settings of every extractor whose rows are stacks of frames.
+
+    fps: frames a second; None keeps every frame of the source.
+    stack_size, step_size: frames of a row, and from the first of one row to that of the next.
+    tail: `cycle` is the rule of BMT's features, `drop` that of video_features today.
+    """
+
+    fps: float | None = Field(default=25.0, gt=0)
+    stack_size: int = Field(default=64, ge=1)
+    step_size: PositiveInt = 64
+    tail: Tail = "cycle"
+
+    @model_validator(mode="after")
+    def _steps_leave_no_gap(self) -> Self:
+        if self.step_size > self.stack_size:
+            raise ValueError(f"step_size exceeds stack_size, which is {self.stack_size}")
+        return self
+
+    def stack_rule(self, look_ahead: int = 1) -> StackRule:
+        """Which frames make the rows; look_ahead as in `StackRule`."""
+        return StackRule(self.stack_size, self.step_size, self.tail, look_ahead)
 
 
 class StackSampler:

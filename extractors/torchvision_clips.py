@@ -18,25 +18,26 @@ decoder only scales with it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model
 from torchvision.models.video import S3D, VideoResNet
 from torchvision.models.video.resnet import BasicBlock
 from torchvision.transforms.functional import center_crop, resize
 
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
-from vlpipe.extractors.stacks import Frames, StackRule, StackSampler, Tail
-from vlpipe.extractors.weights import Checkpoint, PublishedCheckpoint
+from vlpipe.extractors.stacks import Frames, StackConfig, StackSampler
+from vlpipe.extractors.torchvision_checkpoints import torchvision_checkpoints
 
 # Mean and standard deviation of Kinetics-400's training frames, as in torchvision's presets (RGB).
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
@@ -44,7 +45,7 @@ KINETICS_STD = (0.22803, 0.22145, 0.216989)
 KINETICS_CLASSES = 400
 
 
-class ClipConfig(ExtractorConfig):
+class ClipConfig(StackConfig):
     """Which frames make a clip, how they are scaled, and which layers are kept.
 
     fps: frames a second; None keeps every frame of the source.
@@ -58,16 +59,9 @@ class ClipConfig(ExtractorConfig):
     fps: float | None = Field(default=15.0, gt=0)
     stack_size: int = Field(default=16, ge=2)
     step_size: PositiveInt = 16
-    tail: Tail = "cycle"
     resize: PositiveInt | tuple[PositiveInt, PositiveInt] = (128, 171)
     crop: PositiveInt = 112
     outputs: Names[Literal["pooled", "logits"]] = Field(default=("pooled",), min_length=1)
-
-    @model_validator(mode="after")
-    def _steps_leave_no_gap(self) -> Self:
-        if self.step_size > self.stack_size:
-            raise ValueError(f"step_size exceeds stack_size, which is {self.stack_size}")
-        return self
 
 
 class S3dConfig(ClipConfig):
@@ -120,21 +114,7 @@ class ClipExtractor(Extractor):
 
     @classmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
-        entries = []
-        for weights in get_model_weights(cls.architecture):
-            filename = weights.url.rpartition("/")[2]
-            preset = weights.transforms()
-            entries.append(
-                PublishedCheckpoint(
-                    name=f"{cls.architecture}_{weights.name.lower()}",
-                    filename=filename,
-                    url=weights.url,
-                    licence="BSD-3-Clause",
-                    sha256=filename.removesuffix(".pth").rpartition("-")[2],
-                    settings={"resize": tuple(preset.resize_size), "crop": preset.crop_size[0]},
-                )
-            )
-        return {cls.architecture: entries}
+        return {cls.architecture: torchvision_checkpoints(cls.architecture)}
 
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:
@@ -177,8 +157,7 @@ class ClipExtractor(Extractor):
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
         settings = cast(ClipConfig, self.spec.config)
-        rule = StackRule(settings.stack_size, settings.step_size, settings.tail, look_ahead=0)
-        return StackSampler(rule, prepare=self._scale)
+        return StackSampler(settings.stack_rule(look_ahead=0), prepare=self._scale)
 
     def _scale(self, frames: Frames) -> Frames:
         """uint8 [T, crop, crop, 3] from uint8 [T, H, W, 3], by torchvision's own functions."""

@@ -19,6 +19,9 @@ class Preset:
 
 _STACKS_OF_24 = {"stack_size": 24, "step_size": 24}
 
+# One frame in five, from the first that has 15 before it.
+_GEAN_FRAMES = {"frame_step": 5, "first_frame": 15}
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "bmt": Preset(
@@ -39,6 +42,44 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ("resnet152",),
             "CT-SAN: the last map of at most 40 equidistant frames",
             {"resnet152": {"max_frames": 40, "outputs": ("pool5", "res5c")}},
+        ),
+        "masn": Preset(
+            ("resnet152", "objects", "i3d_resnet50", "objects_motion"),
+            "ahjeongseo/MASN-pytorch: 10 objects and a clip of 8 frames, every 4th frame at 6 fps; "
+            "rate and clips are the best reading of published files, not published themselves",
+            {
+                "resnet152": {"fps": 6, "frame_step": 4},
+                "objects": {"fps": 6, "frame_step": 4, "min_boxes": 10, "max_boxes": 10},
+                "i3d_resnet50": {"fps": 6, "anchor_step": 4},
+                "objects_motion": {"fps": 6, "frame_step": 4, "boxes_per_frame": 10},
+            },
+        ),
+        "gean": Preset(
+            ("googlenet_places", "c3d", "googlenet"),
+            "GEAN: one frame in five; scene, motion of the 16 frames before it, fovea",
+            {
+                "googlenet_places": _GEAN_FRAMES,
+                "c3d": {"align": "past", "anchor_step": 5, "outputs": ("conv5b",)},
+                "googlenet": {
+                    **_GEAN_FRAMES,
+                    "resize": (227, 227),
+                    "crop": 227,
+                    "outputs": ("inception_5b",),
+                },
+            },
+        ),
+        "tgif-qa": Preset(
+            ("resnet152", "c3d"),
+            "YunseokJANG/tgif-qa: every frame, and the 16 frames around it",
+            {
+                "resnet152": {"outputs": ("pool5", "res5c")},
+                "c3d": {"align": "centre", "anchor_step": 1, "outputs": ("fc6", "conv5b")},
+            },
+        ),
+        "tapm": Preset(
+            ("resnet152", "i3d_rgb"),
+            "TAPM on LSMDC: frames at 3 fps, I3D at 24 fps",
+            {"resnet152": {"fps": 3}, "i3d_rgb": {"fps": 24}},
         ),
     }
 )

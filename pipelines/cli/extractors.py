@@ -111,7 +111,7 @@ def _facts(extractor: type["Extractor"]) -> dict[str, Any]:
         "settings": [
             {
                 "name": key,
-                "default": config.model_dump(mode="json")[key],
+                "default": config.model_dump(mode="json").get(key, getattr(config, key)),
                 "type": _type_name(field.annotation),
             }
             for key, field in extractor.Config.model_fields.items()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlpipe.pipelines.presets import find_preset
+from vlpipe.pipelines.presets import PRESETS, find_preset
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ Features = Annotated[
 ]
 For = Annotated[
     str | None,
-    typer.Option("--for", help="The features that a paper reads: bmt, mdvc, jsfusion, ct-san."),
+    typer.Option("--for", help=f"The features that a paper reads: {', '.join(PRESETS)}."),
 ]
 Dataset = Annotated[
     str | None, typer.Option(help="A known dataset (`vlpipe datasets ls`).", metavar="NAME")
@@ -140,7 +140,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     settings: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, is_assignment, value = text.partition("=")
-        extractor, _, key = target.partition(".")
+        extractor, _, key = target.rpartition(".")
         if not (is_assignment and extractor and key):
             raise UsageError(f"--set {text!r}: expected EXTRACTOR.KEY=VALUE, as resnet152.fps=6")
         parsed: Any
@@ -156,7 +156,7 @@ def parse_weights(texts: Sequence[str]) -> dict[str, str]:
     """`untrained` as {"*": "untrained"}, `vggish=FILE` as {"vggish": "FILE"}; commas separate."""
     weights: dict[str, str] = {}
     # A comma may stand in a file's name: it separates only what names a checkpoint again.
-    parts = [part for text in texts for part in re.split(r",(?=\w+=|untrained)", text)]
+    parts = [part for text in texts for part in re.split(r",(?=[\w:.-]+=|untrained)", text)]
     for text in parts:
         name, is_assignment, source = text.partition("=")
         if not is_assignment:

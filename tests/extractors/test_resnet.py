@@ -80,3 +80,14 @@ def test_low_precision_stays_near(checkpoint, gif, precision):
     rows = rough.extract(gif[0])["resnet50"].rows
     assert np.linalg.norm(rows - exact) / np.linalg.norm(exact) < 0.05
     assert not np.array_equal(rows, exact)
+
+
+def test_a_step_takes_every_so_many_frames_and_no_step_leaves_the_provenance(gif):
+    stepped = create_extractor("resnet18", weights="untrained", frame_step=2, crop=32, resize=32)
+    whole = create_extractor("resnet18", weights="untrained", crop=32, resize=32)
+    rows, all_rows = (e.extract(gif[0])["resnet18"] for e in (stepped, whole))
+    assert np.array_equal(rows.rows, all_rows.rows[::2])
+    assert np.array_equal(rows.spans, all_rows.spans[::2])
+    assert stepped.spec.provenance()["config"]["frame_step"] == 2
+    assert "frame_step" not in whole.spec.provenance()["config"]
+    assert stepped.spec.definitions()[0].generation != whole.spec.definitions()[0].generation
