@@ -37,7 +37,7 @@ def configure_extractors(
     Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
     """
     parse_device(device)
-    common = (parse_precision(precision), device, store_dtype, is_compiled)
+    common = (parse_precision(precision), device, store_dtype)
     met: dict[str, tuple[str, ...]] = {}
 
     def configure(
@@ -55,6 +55,7 @@ def configure_extractors(
             config,
             choose_weights(extractor, config, source) if roles else WeightsSource(),
             *common,
+            is_compiled=is_compiled and extractor.is_compilable,
             sources={
                 role: configure(read.extractor, read.settings, (*readers, name))
                 for role, read in extractor.sources(config).items()

@@ -78,6 +78,9 @@ class Extractor(ABC):
     """Whether each row has the span of its sample, and samples of a video differ in theirs: then
     rows that are in a store can serve readers again (`vlpipe.pipelines.replay`)."""
 
+    is_compilable: ClassVar[bool] = True
+    """Whether `torch.compile` can have the network: not if its output sizes follow the data."""
+
     gflop_per_sample: ClassVar[float]
     """Multiply and add counted as two; the planner weighs batches of videos with it."""
 

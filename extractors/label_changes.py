@@ -8,14 +8,17 @@ not; every frame uses the latest source. A frame in two events has the same sour
 the start of either is a source: each source is computed once a video.
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.stores.errors import EnvironmentLacks
+from vlpipe.extractors.family import import_library
+from vlpipe.stores.errors import UsageError
 
 Frame = npt.NDArray[np.uint8]
 
@@ -74,15 +77,9 @@ class Shots:
     """
 
     def __init__(self, threshold: float) -> None:
-        try:
-            from scenedetect import FrameTimecode
-            from scenedetect.detectors import ContentDetector
-        except ImportError as error:
-            raise EnvironmentLacks(
-                "events=shots needs PySceneDetect", hint="pip install vlpipe[shots]"
-            ) from error
-        self._detector = ContentDetector(threshold=threshold, min_scene_len=1)
-        self._timecode: Callable[[int], Any] = lambda n: FrameTimecode(n, 25.0)
+        library = import_library("scenedetect", "shots", "events=shots")
+        self._detector = library.ContentDetector(threshold=threshold, min_scene_len=1)
+        self._timecode = partial(library.FrameTimecode, fps=25.0)
         self._num_frames = 0
 
     def is_start(self, frame: Frame, span: tuple[float, float]) -> bool:
@@ -100,10 +97,6 @@ def read_events(path: Path) -> dict[str, list[float]]:
     `{"VIDEO": {"timestamps": [[start_s, end_s], ...]}, ...}`, or the lists alone. Raises UsageError
     for anything else.
     """
-    import json
-
-    from vlpipe.stores.errors import UsageError
-
     try:
         videos = json.loads(path.read_text(encoding="utf-8"))
         events = {

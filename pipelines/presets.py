@@ -50,9 +50,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             {
                 "resnet152": {"fps": 6, "frame_step": 4},
                 "objects": {"fps": 6, "frame_step": 4, "min_boxes": 10, "max_boxes": 10},
-                "i3d_resnet50": {"fps": 6, "anchor_step": 4},
+                "i3d_resnet50": {"fps": 6, "anchor_step": 4, "whole_frame": True},
                 "objects_motion": {"fps": 6, "frame_step": 4, "boxes_per_frame": 10},
             },
+        ),
+        "cisin": Preset(
+            ("person_tracks", "person_track_table", "track_faces", "body_parts", "track_motion"),
+            "CiSIN: tracks of persons at 24 fps with faces, body parts and motion of each",
         ),
         "gean": Preset(
             ("googlenet_places", "c3d", "googlenet"),

@@ -29,7 +29,39 @@ SMALL = {"crop": 32, "resize": 32, "stack_size": 16, "step_size": 16}
 SMALL |= {"size": (64, 64), "num_updates": 2}
 
 # The linear layers of C3D take frames of 112x112 alone.
+_DETECTOR = {"shorter_edge": 32, "longer_edge": 48, "proposals": 2}
+_OBJECTS = {**_DETECTOR, "min_boxes": 2, "max_boxes": 2}
+_PERSONS = {
+    "shorter_edge": 64,
+    "longer_edge": 96,
+    "proposals": 10,
+    "max_persons": 1,
+    "min_score": 0.0,
+}
+_TRACKS = {"start_score": 0.0, "confirm_after": 1}
+_PEOPLE = {"person_boxes": _PERSONS, "person_tracks": _TRACKS}
+_STACKS = {"crop": 32, "stack_size": 16, "step_size": 16}
 SMALL_OF = {
+    "person_boxes": _PERSONS,
+    "person_tracks": {**_TRACKS, "source_settings": {"person_boxes": _PERSONS}},
+    "person_track_table": {"source_settings": _PEOPLE},
+    "faces": {"encoder": "iresnet18", "min_face": 48},
+    "track_faces": {
+        "encoder": "iresnet18",
+        "source_settings": {**_PEOPLE, "faces": {"min_face": 48}},
+    },
+    "body_parts": {"source_settings": _PEOPLE},
+    "track_motion": {"source_settings": {**_PEOPLE, "i3d_rgb": _STACKS}},
+    "objects": _OBJECTS,
+    "objects_motion": {"source_settings": {"objects": _OBJECTS, "i3d_resnet50": {"crop": 32}}},
+    "commonsense": {
+        "depth": 50,
+        "shorter_edge": 32,
+        "longer_edge": 48,
+        "confidence": 0,
+        "max_boxes": 2,
+        "source_settings": {"objects": _DETECTOR},
+    },
     "c3d": {"outputs": ("conv5b",)},
     "svt": {"num_frames": 4, "window_s": 1, "stride_s": 1},
     "videomamba": {"variant": "tiny", "num_frames": 4, "window_s": 1, "stride_s": 1},

@@ -1,0 +1,198 @@
+"""Boxes, key points and colours of the persons in every frame.
+
+Stage 2.2 of CiSIN (Yu et al., Character Grounding and Re-Identification in Story of Videos and
+Text Descriptions, ECCV 2020), with Keypoint R-CNN in place of CenterNet: one network for boxes and
+key points, see `person_detectors.py`. Rows go on to `person_tracks`.
+
+Data flow: frames (H, W, 3) uint8 as they are in the file -> the detector, one frame at a time ->
+boxes clipped to the frame, those without area left out, N a frame by falling score: `boxes` (N, 4),
+`score` (N), `keypoints` (N, 17, 3), `appearance` (N, 128). A frame without persons has no rows.
+
+CiSIN squashes clips to 224 x 224 before it detects; that hurts, so that frames keep their size
+here and boxes are in pixels of the original frame. The missing `resize` of the request, which is
+part of the provenance, records this.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output
+from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.person_appearance import WIDTH, describe_appearance
+from vlpipe.extractors.person_detectors import (
+    NUM_KEYPOINTS,
+    PERSON_DETECTORS,
+    DetectorSettings,
+    PersonDetectorEntry,
+)
+from vlpipe.extractors.person_rows import MadeRows, gather_rows
+from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import FrameSampler, Sample, Sampler
+
+# Thinner boxes show nothing of a person.
+MIN_EDGE_PX = 1.0
+
+
+class PersonBoxesConfig(ExtractorConfig):
+    """Which frames, which detector, and which of its boxes are kept.
+
+    fps: frames a second, 24 in CiSIN; None keeps every frame of the source.
+    detector: a name of `PERSON_DETECTORS`; key points come from `keypointrcnn_resnet50_fpn` alone.
+    shorter_edge, longer_edge: pixels; the detector scales frames to the first, unless their longer
+        edge would exceed the second.
+    min_score: of boxes that are kept. Low ones (below `start_score` of `person_tracks`) carry
+        tracks on through half-hidden frames.
+    max_persons: boxes of a frame, those of highest score.
+    proposals: regions that the box head looks at. None is the detector's own number, 1000 of
+        most; the head takes 26 MFLOP a region, so that fewer make draft runs on a CPU faster.
+    """
+
+    fps: float | None = Field(default=24.0, gt=0)
+    detector: str = "keypointrcnn_resnet50_fpn"
+    shorter_edge: PositiveInt = 800
+    longer_edge: PositiveInt = 1333
+    min_score: float = Field(default=0.3, ge=0, le=1)
+    max_persons: PositiveInt = 30
+    proposals: PositiveInt | None = None
+
+    @field_validator("detector")
+    @classmethod
+    def _detector_is_known(cls, name: str) -> str:
+        if name not in PERSON_DETECTORS:
+            raise ValueError(f"expected one of {', '.join(sorted(PERSON_DETECTORS))}")
+        return name
+
+    @property
+    def entry(self) -> PersonDetectorEntry:
+        return PERSON_DETECTORS[self.detector]
+
+
+@register("person_boxes")
+class PersonBoxes(Extractor):
+    """Persons of each frame; all outputs share the row index (frame, person)."""
+
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[ExtractorConfig]] = PersonBoxesConfig
+    batch_size: ClassVar[int] = 4
+    gflop_per_sample: ClassVar[float] = 137.0
+    description: ClassVar[str] = "person boxes with 17 key points (Keypoint R-CNN): a row a person"
+
+    @classmethod
+    def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
+        return {n: entry.checkpoints for n, entry in PERSON_DETECTORS.items() if entry.checkpoints}
+
+    @classmethod
+    def required_roles(cls, config: ExtractorConfig) -> tuple[str, ...]:
+        settings = cast(PersonBoxesConfig, config)
+        return (settings.detector,) if settings.entry.checkpoints else ()
+
+    @classmethod
+    def media_request(cls, config: ExtractorConfig) -> MediaRequest:
+        return FrameRequest(fps=cast(PersonBoxesConfig, config).fps)
+
+    @classmethod
+    def declare_outputs(cls, config: ExtractorConfig) -> tuple[Output, ...]:
+        outputs = [
+            Output(cls.name, "boxes", (4,), ("corner",), "float32"),
+            Output(f"{cls.name}_score", "score", (), (), "float32"),
+            Output(f"{cls.name}_appearance", "appearance", (WIDTH,), ("colour",)),
+        ]
+        if cast(PersonBoxesConfig, config).entry.has_keypoints:
+            shape, dimensions = (NUM_KEYPOINTS, 3), ("keypoint", "x_y_confidence")
+            outputs.append(
+                Output(f"{cls.name}_keypoints", "keypoints", shape, dimensions, "float32")
+            )
+        return tuple(outputs)
+
+    @classmethod
+    def build_network(cls, config: ExtractorConfig) -> nn.Module:
+        settings = cast(PersonBoxesConfig, config)
+        return settings.entry.build(
+            DetectorSettings(
+                settings.shorter_edge,
+                settings.longer_edge,
+                settings.min_score,
+                settings.max_persons,
+                settings.proposals,
+            )
+        )
+
+    @classmethod
+    def load(cls, network: nn.Module, checkpoints: Mapping[str, Checkpoint]) -> None:
+        for role, checkpoint in checkpoints.items():
+            load = PERSON_DETECTORS[role].load
+            assert load is not None
+            load(network, checkpoint)
+
+    @classmethod
+    def check_checkpoint(cls, role: str, checkpoint: Checkpoint) -> None:
+        cls.load(cls.build_network(PersonBoxesConfig(detector=role)), {role: checkpoint})
+
+    def note(self, info: MediaInfo, num_rows: int) -> str | None:
+        del info
+        return "no_persons" if num_rows == 0 else None
+
+    def sampler(self, info: MediaInfo) -> Sampler:
+        del info
+        return FrameSampler()
+
+    def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
+        frames = torch.from_numpy(samples).to(self.device)  # (B, H, W, 3) uint8
+        return frames.permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)
+
+    def infer(self, samples: Sequence[Sample]) -> Inferred:
+        """The persons of each frame, however many; see `Extractor.infer`."""
+        return gather_rows(self, [self._find(sample) for sample in samples])
+
+    def _find(self, sample: Sample) -> MadeRows:
+        frame = sample.data
+        settings = cast(PersonBoxesConfig, self.spec.config)
+        found = {
+            key: values.float().cpu().numpy()
+            for key, values in self.run_network(self.to_input(frame[None])[0]).items()
+        }
+        height, width = frame.shape[:2]
+        boxes = clip_boxes(found["boxes"], width, height)
+        kept = find_usable(boxes, found["scores"], settings.min_score, settings.max_persons)
+        boxes = boxes[kept]
+        rows = {
+            "boxes": boxes,
+            "score": found["scores"][kept],
+            "appearance": describe_appearance(frame, boxes),
+        }
+        if settings.entry.has_keypoints:
+            rows["keypoints"] = found["keypoints"][kept]
+        return MadeRows(rows, np.tile(np.array(sample.span), (len(kept), 1)))
+
+
+def clip_boxes(
+    boxes: npt.NDArray[np.floating], width: float, height: float
+) -> npt.NDArray[np.float32]:
+    """Boxes [N, 4] x1, y1, x2, y2 cut to [0, width] x [0, height]; NaN stays."""
+    edges = np.array([width, height, width, height], np.float32)
+    return np.clip(np.asarray(boxes, np.float32).reshape(-1, 4), 0, edges)
+
+
+def find_usable(
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    min_score: float,
+    max_persons: int,
+) -> npt.NDArray[np.int64]:
+    """int64 indices, by falling score, of the boxes that are kept.
+
+    Boxes thinner than a pixel (outside of the frame, before they were clipped), not finite, or of
+    too low a score are left out.
+    """
+    edges = boxes[:, 2:] - boxes[:, :2]
+    usable = np.isfinite(boxes).all(axis=1) & (edges >= MIN_EDGE_PX).all(axis=1)
+    usable &= scores >= min_score
+    order = np.argsort(-scores, kind="stable")
+    return order[usable[order]][:max_persons]
