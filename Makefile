@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast lint types check bench format clean
+.PHONY: help demo test test-fast lint types check bench bench-store format clean
 
 help:
 	@echo "make demo       make a small dataset, extract its features, write vlpipe-demo/report.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint       ruff, mypy"
 	@echo "make check      what CI runs: lint and test"
 	@echo "make bench      benchmarks, as ratios"
+	@echo "make bench-store  the store beside npy, HDF5, Zarr, LMDB and a memory map (needs 20 GB of disk)"
 	@echo "make format     let ruff format and fix"
 
 $(VENV)/.installed: pyproject.toml
@@ -41,6 +42,9 @@ check: lint test
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+bench-store: $(VENV)/.installed
+	$(BIN)/python -m benchmarks store
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,146 @@
+"""`vlpipe store export`, `import` and `layouts` as a user types them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from exchange_samples import IDS, KEYS, key_table, make_store, rows_of
+
+from vlpipe.pipelines.cli import run
+from vlpipe.stores import FeatureStore
+
+
+def call(capfd, *words):
+    code = run([str(word) for word in words])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def test_export_and_import_round_trip(tmp_path, capfd):
+    make_store(tmp_path / "store", ["resnet152", "i3d_resnet50"]).close()
+    table = key_table(tmp_path / "Test_count_question.csv")
+    words = ("store", "export", tmp_path / "store", "--layout", "masn", "--to", tmp_path / "out")
+    code, out, err = call(capfd, *words, "--keys", table)
+    assert code == 0
+    assert "res152_avgpool.hdf5" in out
+    assert "export: 3 of 3 videos" in err
+    assert "regions (objects)" in err
+    code, out, _ = call(capfd, *words, "--keys", table, "--json")
+    report = json.loads(out)
+    assert (code, report["is_repeat"], report["schema_version"]) == (0, True, 1)
+    assert report["written"] == {"appearance": 3, "motion": 3}
+
+    words = ("store", "import", tmp_path / "back", "--layout", "masn", "--from", tmp_path / "out")
+    code, _, err = call(capfd, *words, "--keys", table)
+    assert code == 2
+    assert "--rate" in err
+    words = (*words, "--keys", table, "--rate", "2", "--dtype", "float16")
+    code, out, _ = call(capfd, *words, "--json")
+    report = json.loads(out)
+    assert (code, report["added"], report["failed"]) == (0, 6, [])
+    with FeatureStore.open(tmp_path / "back") as store:
+        assert store["resnet152"].info.dtype == "float16"
+        assert store["resnet152"].info.provenance["imported"]["name"] == "out"
+        np.testing.assert_array_equal(
+            store["resnet152"]["tumblr_c"], rows_of("resnet152", "tumblr_c", 4)
+        )
+    code, out, _ = call(capfd, *words)
+    assert code == 0
+    assert "stored before" in out
+
+
+def test_failures_are_named_and_make_the_exit_code_1(tmp_path, capfd):
+    (tmp_path / "npy").mkdir()
+    np.save(tmp_path / "npy/a.npy", np.ones((2, 3), np.float32))
+    (tmp_path / "npy/b.npy").write_bytes(b"nothing")
+    words = ("store", "import", tmp_path / "store", "--layout", "npy", "--from", tmp_path / "npy")
+    words = (*words, "--place", "rgb={key}.npy", "--rate", "rgb=1.5")
+    code, _, err = call(capfd, *words)
+    assert code == 1
+    assert "b (rgb): " in err
+    code, out, _ = call(capfd, *words, "--json")
+    (failure,) = json.loads(out)["failed"]
+    assert (code, failure["video"], failure["slot"]) == (1, "b", "rgb")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["export", "STORE", "--layout", "masm", "--to", "x"], "nearest: masn"),
+        (["export", "nowhere", "--layout", "masn", "--to", "x"], "nowhere"),
+        (["export", "STORE", "--layout", "masn", "--to", "x", "--place", "rgb"], "NAME=VALUE"),
+        (["export", "STORE", "--layout", "masn", "--to", "x", "--pad", "a=b"], "no number of rows"),
+        (["export", "STORE", "--layout", "masn", "--to", "x", "--keys", "no.csv"], "no.csv"),
+        (["import", "STORE", "--layout", "masn", "--from", "nowhere"], "nothing at nowhere"),
+        (["import", "new", "--layout", "mason", "--from", "."], "nearest: masn"),
+        (["import", "STORE", "--layout", "bmt", "--from", ".", "--rate", "fast"], "no rate"),
+        (["import", "STORE", "--layout", "bmt", "--from", ".", "--spans", "no.npz"], "no.npz"),
+        (["import", "STORE", "--layout", "bmt", "--from", ".", "--dtype", "words"], "videos were"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_exit_code_2_with_a_hint(words, said, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "STORE", ["i3d_rgb"]).close()
+    code, out, err = call(capfd, "store", *words)
+    assert code == 2
+    assert said in err.replace("\n", " ")
+    assert "Traceback" not in err
+    assert not out
+    assert not (tmp_path / "new").exists()
+
+
+def test_layouts_are_listed(capfd):
+    code, out, _ = call(capfd, "store", "layouts")
+    assert code == 0
+    for name in ("masn", "bmt", "mdvc", "jsfusion", "tgif-qa", "webdataset", "vlpipe-hdf5"):
+        assert name in out
+    code, out, _ = call(capfd, "store", "layouts", "--json")
+    layouts = {entry["layout"]: entry for entry in json.loads(out)["layouts"]}
+    assert layouts["masn"]["export"]
+    assert not layouts["lmdb"]["export"]
+    assert layouts["masn"]["slots"][1]["rows"] == "(T, 10, 2048)"
+
+
+def test_damage_of_the_store_is_exit_code_4(tmp_path, capfd):
+    make_store(tmp_path / "store", ["i3d_rgb"]).close()
+    (rows,) = (tmp_path / "store").glob("data/i3d_rgb/*/*/rows/c.0.0")
+    data = bytearray(rows.read_bytes())
+    data[5000] ^= 1
+    rows.write_bytes(data)
+    words = ("store", "export", tmp_path / "store", "--layout", "bmt", "--to", tmp_path / "out")
+    code, _, err = call(capfd, *words)
+    assert code == 4
+    assert IDS[0] in err
+
+
+@pytest.mark.parametrize(("library", "layout"), [("h5py", "masn"), ("lmdb", "lmdb")])
+def test_a_missing_library_is_exit_code_3(library, layout, tmp_path):
+    make_store(tmp_path / "store", ["resnet152"]).close()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/res152_avgpool.hdf5").write_bytes(b"")
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "from vlpipe.pipelines.cli import run\n"
+        f"sys.exit(run(['store', 'import', {str(tmp_path / 'store')!r}, '--layout', {layout!r},"
+        f" '--from', {str(tmp_path / 'in')!r}"
+        + (", '--place', 'a={key}'" if layout == "lmdb" else "")
+        + "]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert f"pip install {library}" in done.stderr
+
+
+def test_keys_have_prefixes(tmp_path, capfd):
+    make_store(tmp_path / "store", ["i3d_rgb"]).close()
+    words = ("store", "export", tmp_path / "store", "--layout", "bmt", "--to", tmp_path / "out")
+    code, _, _ = call(
+        capfd, *words, "--key-prefix", "vid", "--id", "tumblr_a",
+        "--keys", key_table(tmp_path / "t.csv"),
+    )  # fmt: skip
+    assert code == 0
+    (path,) = (tmp_path / "out").rglob("*.npy")
+    assert path.name == f"vid{KEYS['tumblr_a']}_rgb.npy"

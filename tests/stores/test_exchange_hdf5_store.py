@@ -1,0 +1,186 @@
+"""One HDF5 file in place of a store: the same reading calls, the same content, damage noticed."""
+
+import contextlib
+import multiprocessing
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from exchange_samples import IDS, fill, make_store, rows_of
+
+from vlpipe.stores import FeatureStore
+from vlpipe.stores.errors import (
+    FeatureMissing,
+    StoreDamaged,
+    StoreNotFound,
+    StoreTooNew,
+    UsageError,
+    VideoMissing,
+)
+from vlpipe.stores.exchange import Hdf5Store, export_features, import_features
+
+NAMES = ["i3d_rgb", "objects_spatial", "vggish"]
+
+
+@pytest.fixture
+def made(tmp_path):
+    empty = {("vggish", 1): 0, ("vggish", 2): None}
+    store = make_store(
+        tmp_path / "made", NAMES, num_rows=lambda name, n: empty.get((name, n), n + 2)
+    )
+    with store.writer([store["vggish"].info.definition]) as writer:
+        writer.fail("tumblr_z", None, "decode", "no sound")
+    return store
+
+
+@pytest.fixture
+def path(made, tmp_path):
+    report = export_features(made, "vlpipe-hdf5", tmp_path / "out")
+    assert report.files == ("features.hdf5",)
+    return tmp_path / "out/features.hdf5"
+
+
+def test_it_reads_like_the_store(made, path):
+    with Hdf5Store.open(path) as store:
+        assert list(store.features) == list(made.features)
+        assert store.version == made.version
+        for name in NAMES:
+            assert store.digest(name) == made.digest(name)
+            assert store[name].ids() == made[name].ids()
+            assert store[name].info == made[name].info
+            assert (store[name].name, len(store[name])) == (made[name].name, len(made[name]))
+            for video_id in made[name]:
+                for found, expected in zip(
+                    store[name].read(video_id, with_spans=True),
+                    made[name].read(video_id, with_spans=True),
+                    strict=True,
+                ):
+                    np.testing.assert_array_equal(found, expected)
+                    assert found.dtype == expected.dtype
+        rows, spans = store["i3d_rgb"].read("tumblr_c", rows=[3, 0], with_spans=True)
+        np.testing.assert_array_equal(rows, rows_of("i3d_rgb", "tumblr_c", 4)[[3, 0]])
+        assert spans.shape == (2, 2)
+        np.testing.assert_array_equal(
+            store["i3d_rgb"].dask("tumblr_b").compute(), made["i3d_rgb"]["tumblr_b"]
+        )
+        (failure,) = store.failed()
+        assert (failure["video_id"], failure["kind"]) == ("tumblr_z", "decode")
+        assert {row["video_id"] for row in store.videos().to_pylist()} == set(IDS)
+        assert store.verify() == []
+        assert "vggish" in store
+        assert "nothing" not in store
+        assert "tumblr_c" not in store["vggish"]
+        with pytest.raises(VideoMissing, match="tumblr_c"):
+            store["vggish"]["tumblr_c"]
+        with pytest.raises(FeatureMissing, match=r"nothing(.|\n)*i3d_rgb"):
+            store["nothing"]
+
+
+def test_everything_comes_back_from_it(made, path, tmp_path):
+    back = FeatureStore.create(tmp_path / "back", durability="process")
+    report = import_features(back, "vlpipe-hdf5", path)
+    assert not report.failed
+    for name in NAMES:
+        assert back.digest(name) == made.digest(name)
+        assert back[name].info.generation == made[name].info.generation
+        assert back[name].info.provenance == made[name].info.provenance
+    facts = ("video_id", "feature", "rows", "note", "seconds", "source", "source_size")
+    facts += ("source_mtime_ns",)
+
+    def listed(store):
+        return [{f: row[f] for f in facts} for row in store.videos().to_pylist()]
+
+    assert listed(back) == listed(made)
+    assert import_features(back, "vlpipe-hdf5", path).added == 0
+
+
+def test_one_generation_of_several(made, tmp_path):
+    info = made["i3d_rgb"].info
+    other = fill(FeatureStore.create(tmp_path / "x", durability="process"), ["vggish"])
+    with pytest.raises(UsageError):
+        export_features(other, "vlpipe-hdf5", tmp_path / "a", features={"a": "i3d_rgb"})
+    name = f"i3d_rgb@{info.generation}"
+    export_features(made, "vlpipe-hdf5", tmp_path / "a", features={name: name})
+    with Hdf5Store.open(tmp_path / "a/features.hdf5") as store:
+        assert store.feature_names == ["i3d_rgb"]
+        assert store["i3d_rgb"].ids() == sorted(IDS)
+        assert store.generations("i3d_rgb")[0].is_active
+
+
+def test_h5py_alone_reads_it(made, path):
+    generation = made["i3d_rgb"].info.generation
+    with h5py.File(path) as file:
+        group = file["i3d_rgb"][generation]
+        ids = [name.decode() for name in group["video_id"]]
+        n = ids.index("tumblr_b")
+        start, size = group["row_start"][n], group["row_size"][n]
+        np.testing.assert_array_equal(
+            group["rows"][start : start + size], rows_of("i3d_rgb", "tumblr_b", 3)
+        )
+        assert group["rows"].id.get_offset() is not None  # contiguous: one range a video
+        assert "extractor" in group.attrs["definition"]
+
+
+def test_handles_pickle_and_work_in_other_processes(path):
+    with Hdf5Store.open(path) as store:
+        before = store["i3d_rgb"]["tumblr_a"]
+        reader = pickle.loads(pickle.dumps(store["i3d_rgb"]))
+        np.testing.assert_array_equal(reader["tumblr_a"], before)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            (found,) = pool.map_async(store["i3d_rgb"].read, ["tumblr_a"]).get(60)
+        np.testing.assert_array_equal(found, before)
+
+
+def read_all(path, expected):
+    with Hdf5Store.open(path) as store:
+        for (name, video_id), (rows, spans) in expected.items():
+            found = store[name].read(video_id, with_spans=True)
+            np.testing.assert_array_equal(found[0], rows)
+            np.testing.assert_array_equal(found[1], spans)
+
+
+def test_damage_is_noticed_and_never_given_as_data(made, path):
+    whole = path.read_bytes()
+    expected = {
+        (name, video_id): made[name].read(video_id, with_spans=True)
+        for name in NAMES
+        for video_id in made[name]
+    }
+    payload = []
+    with Hdf5Store.open(path) as store:
+        for name in NAMES:
+            index, num_bytes = store[name].index, store[name].info.num_bytes
+            payload += range(index.rows_offset, index.rows_offset + num_bytes)
+            spans_bytes = 16 * store[name].info.num_rows
+            payload += range(index.spans_offset, index.spans_offset + spans_bytes)
+    rng = np.random.default_rng(0)
+    for at in (*rng.choice(payload, 25), *rng.integers(0, len(whole), 25)):
+        data = bytearray(whole)
+        data[at] ^= 1 << int(rng.integers(0, 8))
+        path.write_bytes(data)
+        if at in payload:
+            with pytest.raises(StoreDamaged, match="checksum"):
+                read_all(path, expected)
+        else:  # it may lie in unused space, but other rows never come back
+            with contextlib.suppress(StoreDamaged, UsageError, VideoMissing):
+                read_all(path, expected)
+
+
+def test_other_and_later_files_are_refused(path, tmp_path):
+    with pytest.raises(StoreNotFound):
+        Hdf5Store.open(tmp_path / "nothing.hdf5")
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["a"] = [1]
+    with pytest.raises(UsageError, match="not a file of this layout"):
+        Hdf5Store.open(tmp_path / "other.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["format_version"] = 2
+    with pytest.raises(StoreTooNew, match="format 2"):
+        Hdf5Store.open(path)
+
+
+def test_truncated_files_are_damaged(path):
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises((StoreDamaged, UsageError)):
+        Hdf5Store.open(path)
