@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from benchmarks._measure import best_of_turns
-from vlpipe.extractors.checkpoint import Checkpoint
+from vlpipe.extractors.networks.pwc import PwcNetwork
 from vlpipe.extractors.precision import Precision, run_at
-from vlpipe.extractors.pwc_network import PwcNetwork
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 NUM_FRAMES, HEIGHT, WIDTH = 5, 256, 341
 

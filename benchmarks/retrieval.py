@@ -49,7 +49,9 @@ def full() -> None:
     """1,000 x 1,000: seconds and, on a GPU, peak memory."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, video, words, word_len = (part.to(device) for part in material(1000, 1000))
-    _, seconds = in_blocks(model, video, words, word_len, cells=2**19 if device == "cuda" else 2**14)
+    _, seconds = in_blocks(
+        model, video, words, word_len, cells=2**19 if device == "cuda" else 2**14
+    )
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
     print(f"retrieval: 1,000 x 1,000 on {device}: {seconds:.0f} s, {memory:.1f} GiB of the device")
 
@@ -89,9 +91,7 @@ def by_pairs(
     started = time.perf_counter()
     found = []
     for left, right in zip(first.split(BATCH), second.split(BATCH), strict=True):
-        outputs = model(
-            video=video[left], words=words[right, None], word_len=word_len[right, None]
-        )
+        outputs = model(video=video[left], words=words[right, None], word_len=word_len[right, None])
         found.append(outputs["score"].squeeze(1))
     return torch.cat(found), time.perf_counter() - started
 

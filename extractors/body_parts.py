@@ -27,7 +27,6 @@ from PIL import Image
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import (
     Extractor,
     ExtractorConfig,
@@ -36,13 +35,18 @@ from vlpipe.extractors.extractor import (
     Output,
     Source,
 )
-from vlpipe.extractors.frame_normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise_frames
+from vlpipe.extractors.inputs.frame_normalisation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise_frames,
+)
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
-from vlpipe.extractors.person_detectors import NUM_KEYPOINTS
-from vlpipe.extractors.person_rows import MadeRows, Span, gather_rows
+from vlpipe.extractors.people.detectors import NUM_KEYPOINTS
+from vlpipe.extractors.people.rows import MadeRows, Span, gather_rows
 from vlpipe.extractors.person_track_table import TrackSummaries
 from vlpipe.extractors.registry import find_extractor, register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 _WIDTH = 2048
 _NETWORKS = ("resnet50", "resnet101", "resnet152")

@@ -1,7 +1,7 @@
 """C3D features of clips of 16 frames around chosen frames.
 
 Paper: Learning Spatiotemporal Features with 3D Convolutional Networks (Tran et al., 2015). Code:
-facebook/C3D (Caffe). Network and checkpoint layouts: `c3d_network.py`.
+facebook/C3D (Caffe). Network and checkpoint layouts: `networks/c3d.py`.
 
 Data flow: frames scaled to 112x112 -> clips (B, 16, 112, 112, 3) uint8 -> BGR minus a mean,
 (B, 3, 16, 112, 112) -> `conv5b` (B, 1024, 7, 7), `fc6` (B, 4096).
@@ -26,7 +26,9 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.c3d_network import (
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
+from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest, Resize
+from vlpipe.extractors.networks.c3d import (
     CELL_PX,
     CONV5B_CHANNELS,
     EDGE_PX,
@@ -35,11 +37,9 @@ from vlpipe.extractors.c3d_network import (
     C3dNetwork,
     Pool5,
 )
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
-from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
-from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 Align = Literal["past", "centre"]
 
@@ -57,7 +57,7 @@ class C3dConfig(ExtractorConfig):
     resize, crop: (height, width) that frames are scaled to, or pixels of the shorter edge; then of
         a centred square, which for fc6 has to be 112.
     channels, mean: order of the channels, and what is subtracted from red, green and blue.
-    pool5: `caffe` or `ports`, see `c3d_network.py`; it changes fc6 alone.
+    pool5: `caffe` or `ports`, see `networks/c3d.py`; it changes fc6 alone.
     outputs: `fc6` is the feature `c3d`, `conv5b` is `c3d_conv5b`.
     """
 

@@ -1,8 +1,8 @@
 """What extractors with a class token and patch tokens of clips share: windows, frames, outputs.
 
-Data flow: frames -> windows or views of them (`clip_windows.py`) -> scaled and cropped to a square
-(B, T, crop, crop, 3) -> (x / 255 - mean) / std, (B, 3, T, crop, crop) -> a network that returns
-`cls` (B, C), `tokens` (B, 1 + T P, C) and `tokens_mean` (B, C), where P = (crop / 16)^2.
+Data flow: frames -> windows or views of them (`inputs/clip_windows.py`) -> scaled and cropped to a
+square (B, T, crop, crop, 3) -> (x / 255 - mean) / std, (B, 3, T, crop, crop) -> a network that
+returns `cls` (B, C), `tokens` (B, 1 + T P, C) and `tokens_mean` (B, C), where P = (crop / 16)^2.
 """
 
 import math
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from vlpipe.extractors.clip_windows import (
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
+from vlpipe.extractors.inputs.clip_windows import (
     Frames,
     Indices,
     Spread,
@@ -26,7 +27,6 @@ from vlpipe.extractors.clip_windows import (
     WindowSampler,
     WindowTail,
 )
-from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.samples import Sampler
 

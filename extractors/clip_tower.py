@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig
 from vlpipe.extractors.family import ExtractorFamily, import_library
 from vlpipe.extractors.image_tower import (
@@ -38,6 +37,7 @@ from vlpipe.extractors.image_tower import (
 )
 from vlpipe.extractors.media.requests import Interpolation
 from vlpipe.extractors.registry import register_family
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Common-sense vectors of the objects in a frame (VC R-CNN), computed where the objects change.
 
 Papers: Visual Commonsense R-CNN (Wang et al., 2020), iPerceive (Chadha et al., 2020). Network and
-checkpoints: `vc_rcnn_network.py`; when a frame is computed: `label_changes.py`.
+checkpoints: `networks/vc_rcnn.py`; when a frame is computed: `regions/label_changes.py`.
 
 Data flow: whole frames (H, W, 3) uint8 at `fps`, and the boxes and labels that `objects` (or
 another extractor of boxes) finds in them -> frame scaled by Pillow, B,G,R minus the mean, padded to
@@ -31,10 +31,12 @@ from PIL import Image
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Names, Output, Source
-from vlpipe.extractors.faster_rcnn_vg import MEAN_BGR
-from vlpipe.extractors.label_changes import (
+from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.networks.vc_intervention import WIDTH
+from vlpipe.extractors.networks.vc_rcnn import VcRcnnNetwork, load_causal
+from vlpipe.extractors.regions.faster_rcnn_vg import MEAN_BGR
+from vlpipe.extractors.regions.label_changes import (
     EventStarts,
     GivenEvents,
     LabelChanges,
@@ -42,11 +44,9 @@ from vlpipe.extractors.label_changes import (
     WholeVideo,
     read_events,
 )
-from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
-from vlpipe.extractors.vc_intervention import WIDTH
-from vlpipe.extractors.vc_rcnn_network import VcRcnnNetwork, load_causal
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
 
 _STRIDE = 32
 _VC_RCNN = "https://github.com/Wangt-CN/VC-R-CNN"

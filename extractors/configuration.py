@@ -10,8 +10,8 @@ from vlpipe.extractors.extractor import Extractor
 from vlpipe.extractors.extractor_spec import ExtractorSpec, choose_weights, parse_config
 from vlpipe.extractors.precision import parse_precision
 from vlpipe.extractors.registry import find_extractor
-from vlpipe.extractors.weights_folder import WeightsFolder
-from vlpipe.extractors.weights_source import UNTRAINED, WeightsSource, parse_source
+from vlpipe.extractors.weights.folder import WeightsFolder
+from vlpipe.extractors.weights.source import UNTRAINED, WeightsSource, parse_source
 from vlpipe.stores.errors import UsageError
 
 ALL_EXTRACTORS = "*"

@@ -18,12 +18,12 @@ import torch
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.device import open_device
 from vlpipe.extractors.extractor_spec import ExtractorConfig, ExtractorSpec, Output, Source
 from vlpipe.extractors.media import MediaInfo, MediaRequest
 from vlpipe.extractors.precision import run_at
 from vlpipe.extractors.samples import Sample, Sampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.stores.features import Features, canonical_json
 
 # What a file that holds an extractor needs of this package.

@@ -15,7 +15,7 @@ from vlpipe.extractors.errors import WeightsMissing
 from vlpipe.extractors.media import MediaRequest
 from vlpipe.extractors.media.requests import request_to_json
 from vlpipe.extractors.precision import Precision
-from vlpipe.extractors.weights_source import WeightsSource
+from vlpipe.extractors.weights.source import WeightsSource
 from vlpipe.stores.errors import UsageError
 from vlpipe.stores.features import FeatureDefinition
 

@@ -1,8 +1,8 @@
 """Faces in every frame: box, five landmarks, and the vector that tells persons apart.
 
 Stage 2.3 of CiSIN (Yu et al., ECCV 2020): MTCNN, alignment to 112 x 112, ArcFace. Networks:
-`face_detectors.py`, `face_encoders.py`; alignment: `face_alignment.py`. `track_faces` joins the
-rows to person tracks.
+`people/face_detectors.py`, `people/face_encoders.py`; alignment: `people/face_alignment.py`.
+`track_faces` joins the rows to person tracks.
 
 Data flow: frames (H, W, 3) uint8 as they are in the file -> faces of a frame, N by falling score
 -> aligned (N, 3, 112, 112) RGB, (x - 127.5) / 127.5 -> `embedding` (N, 512), scaled to length 1
@@ -23,17 +23,17 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output
-from vlpipe.extractors.face_alignment import NUM_LANDMARKS, align_faces
-from vlpipe.extractors.face_detectors import FACE_DETECTORS, FaceDetectorEntry
-from vlpipe.extractors.face_encoders import FACE_ENCODERS, FaceEncoderEntry
-from vlpipe.extractors.iresnet import IResNet
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.networks.iresnet import IResNet
+from vlpipe.extractors.people.face_alignment import NUM_LANDMARKS, align_faces
+from vlpipe.extractors.people.face_detectors import FACE_DETECTORS, FaceDetectorEntry
+from vlpipe.extractors.people.face_encoders import FACE_ENCODERS, FaceEncoderEntry
+from vlpipe.extractors.people.rows import MadeRows, gather_rows
 from vlpipe.extractors.person_boxes import clip_boxes, find_usable
-from vlpipe.extractors.person_rows import MadeRows, gather_rows
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import FrameSampler, Sample, Sampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 # Landmarks nearer to each other than this are no face that could be turned upright.
 _MIN_LANDMARK_SPREAD_PX = 1.0

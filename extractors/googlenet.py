@@ -29,15 +29,19 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torchvision.models import GoogLeNet
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
-from vlpipe.extractors.frame_normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise_frames
-from vlpipe.extractors.frame_steps import StepSampler
 from vlpipe.extractors.googlenet_caffe import WIDTH, CaffeGoogLeNet
+from vlpipe.extractors.inputs.frame_normalisation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise_frames,
+)
+from vlpipe.extractors.inputs.frame_steps import StepSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.torchvision_checkpoints import torchvision_checkpoints
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 Network = Literal["torchvision", "caffe"]
 Rgb = tuple[float, float, float]

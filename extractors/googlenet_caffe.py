@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 WIDTH = 1024
 

@@ -2,8 +2,8 @@
 
 Paper: Quo Vadis, Action Recognition? (Carreira and Zisserman, 2017). Original code of the
 features: v-iashin/video_features, branch `bmt` (PWC-Net: BMT, MDVC) and its HEAD (RAFT). Networks,
-parameters and checkpoint layouts: `i3d_network.py`, `pwc_network.py`, `raft.py`; which frames make
-a row: `stacks.py`; from flow to input: `flow_quantise.py`.
+parameters and checkpoint layouts: `networks/i3d.py`, `networks/pwc.py`, `raft.py`; which frames
+make a row: `inputs/stacks.py`; from flow to input: `inputs/flow_quantise.py`.
 
 Data flow: frames at 25 fps, shorter edge 256, not cropped -> stacks (B, 65, H, W, 3) uint8 -> flow
 of the 64 pairs (64, 2, H, W) on the whole frame, in its own pixels -> centre crop 224, levels
@@ -22,16 +22,16 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
-from vlpipe.extractors.flow_quantise import flow_to_input
-from vlpipe.extractors.i3d_network import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.inputs.flow_quantise import flow_to_input
+from vlpipe.extractors.inputs.stacks import StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
-from vlpipe.extractors.pwc_network import PWC_CHECKPOINTS, PwcNetwork
+from vlpipe.extractors.networks.i3d import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.networks.pwc import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.raft import RaftNetwork, raft_checkpoints
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
-from vlpipe.extractors.stacks import StackConfig, StackSampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 _HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
 _VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"

@@ -31,11 +31,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 WIDTH = 2048
 KINETICS_CLASSES = 400

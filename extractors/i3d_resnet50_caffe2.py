@@ -10,7 +10,8 @@ import re
 
 from torch import nn
 
-from vlpipe.extractors.foreign_weights.layout import (
+from vlpipe.extractors.i3d_resnet50 import KINETICS_CLASSES, WIDTH, I3dResNet50Network
+from vlpipe.extractors.weights.foreign.layout import (
     ForeignLayout,
     Origin,
     Shape,
@@ -18,7 +19,6 @@ from vlpipe.extractors.foreign_weights.layout import (
     register_layout,
     shapes_of,
 )
-from vlpipe.extractors.i3d_resnet50 import KINETICS_CLASSES, WIDTH, I3dResNet50Network
 
 _KINDS = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
 _FIXED = {

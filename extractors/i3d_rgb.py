@@ -2,7 +2,7 @@
 
 Paper: Quo Vadis, Action Recognition? (Carreira and Zisserman, 2017). Original code of the
 features: v-iashin/video_features, branch `bmt` (BMT, MDVC) and its HEAD. Network, parameters and
-checkpoint layouts: `i3d_network.py`; which frames make a row: `stacks.py`.
+checkpoint layouts: `networks/i3d.py`; which frames make a row: `inputs/stacks.py`.
 
 Data flow: frames at 25 fps, shorter edge 256, centre crop 224 (cut at the floor) -> stacks
 (B, 64, 224, 224, 3) uint8, which count as full when a 65th frame exists -> 2 x / 255 - 1,
@@ -24,13 +24,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
-from vlpipe.extractors.i3d_network import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.inputs.stacks import StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
+from vlpipe.extractors.networks.i3d import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
-from vlpipe.extractors.stacks import StackConfig, StackSampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 _HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
 _VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"

@@ -8,7 +8,8 @@ convolution of its Branch_2 `Conv3d_0a_3x3`, every other block `Conv3d_0b_3x3`.
 
 import re
 
-from vlpipe.extractors.foreign_weights.layout import (
+from vlpipe.extractors.networks.i3d import KINETICS_CLASSES, I3dNetwork
+from vlpipe.extractors.weights.foreign.layout import (
     TENSORFLOW_IGNORED,
     ForeignLayout,
     Origin,
@@ -17,7 +18,6 @@ from vlpipe.extractors.foreign_weights.layout import (
     register_layout,
     shapes_of,
 )
-from vlpipe.extractors.i3d_network import KINETICS_CLASSES, I3dNetwork
 
 EPS = 1e-3
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
 from vlpipe.extractors.family import feature_name_of
-from vlpipe.extractors.frame_normalisation import normalise_frames
+from vlpipe.extractors.inputs.frame_normalisation import normalise_frames
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.media.requests import Interpolation
 from vlpipe.extractors.samples import FrameSampler, Sampler

@@ -1,8 +1,8 @@
 """Objects in frames: boxes, what they hold, and a vector of each.
 
 Which detector finds them is a setting: `faster_rcnn_vg` (Visual Genome, "bottom-up attention"; see
-`faster_rcnn_vg.py`), whose 2048-d vectors MASN and many captioning papers read, or one of
-torchvision's (`torchvision_detectors.py`) with COCO's labels and 1024-d vectors.
+`regions/faster_rcnn_vg.py`), whose 2048-d vectors MASN and many captioning papers read, or one of
+torchvision's (`regions/torchvision_detectors.py`) with COCO's labels and 1024-d vectors.
 
 Data flow: whole frames (H, W, 3) uint8 at `fps`, every `frame_step`-th -> the detector, one frame
 at a time -> min_boxes to max_boxes regions of each. A region makes a row of every feature:
@@ -32,21 +32,21 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.adaptive_boxes import spatial_numbers
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Names, Output
-from vlpipe.extractors.faster_rcnn_vg import FASTER_RCNN_VG
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.precision import run_at
-from vlpipe.extractors.region_detector import (
+from vlpipe.extractors.regions.adaptive_boxes import spatial_numbers
+from vlpipe.extractors.regions.detector import (
     UNKNOWN,
     DetectionSettings,
     DetectorFacts,
     RegionDetector,
 )
+from vlpipe.extractors.regions.faster_rcnn_vg import FASTER_RCNN_VG
+from vlpipe.extractors.regions.torchvision_detectors import TORCHVISION_DETECTORS
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler
-from vlpipe.extractors.torchvision_detectors import TORCHVISION_DETECTORS
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 DETECTORS: Mapping[str, DetectorFacts] = {
     "faster_rcnn_vg": FASTER_RCNN_VG,

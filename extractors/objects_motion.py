@@ -30,15 +30,16 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from vlpipe.extractors import i3d_network, i3d_resnet50
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
+from vlpipe.extractors import i3d_resnet50
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Names, Output, Source
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.networks import i3d as i3d_network
 from vlpipe.extractors.precision import run_at
-from vlpipe.extractors.region_detector import UNKNOWN
-from vlpipe.extractors.region_mapping import map_boxes, share_inside
+from vlpipe.extractors.regions.detector import UNKNOWN
+from vlpipe.extractors.regions.mapping import map_boxes, share_inside
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 # Clip network: key of its map, and its channels. A cell is 32 pixels of the input in both.
 _MAPS = {

@@ -2,7 +2,7 @@
 
 Stage 2.2 of CiSIN (Yu et al., Character Grounding and Re-Identification in Story of Videos and
 Text Descriptions, ECCV 2020), with Keypoint R-CNN in place of CenterNet: one network for boxes and
-key points, see `person_detectors.py`. Rows go on to `person_tracks`.
+key points, see `people/detectors.py`. Rows go on to `person_tracks`.
 
 Data flow: frames (H, W, 3) uint8 as they are in the file -> the detector, one frame at a time ->
 boxes clipped to the frame, those without area left out, N a frame by falling score: `boxes` (N, 4),
@@ -22,19 +22,19 @@ import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
-from vlpipe.extractors.person_appearance import WIDTH, describe_appearance
-from vlpipe.extractors.person_detectors import (
+from vlpipe.extractors.people.appearance import WIDTH, describe_appearance
+from vlpipe.extractors.people.detectors import (
     NUM_KEYPOINTS,
     PERSON_DETECTORS,
     DetectorSettings,
     PersonDetectorEntry,
 )
-from vlpipe.extractors.person_rows import MadeRows, gather_rows
+from vlpipe.extractors.people.rows import MadeRows, gather_rows
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import FrameSampler, Sample, Sampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 # Thinner boxes show nothing of a person.
 MIN_EDGE_PX = 1.0

@@ -22,11 +22,11 @@ from pydantic import Field
 
 from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import MediaInfo
-from vlpipe.extractors.person_detectors import NUM_KEYPOINTS
-from vlpipe.extractors.person_rows import MadeRows, RowsExtractor, Span
+from vlpipe.extractors.people.detectors import NUM_KEYPOINTS
+from vlpipe.extractors.people.rows import MadeRows, RowsExtractor, Span
+from vlpipe.extractors.people.tracking_assignment import box_area
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
-from vlpipe.extractors.tracking_assignment import box_area
 
 # Frames that count as full length in the published code: 12.5 s at 24 a second.
 FULL_LENGTH = 300

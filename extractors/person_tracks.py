@@ -1,7 +1,7 @@
 """Tracks of persons through a video: in every frame, who of the frames before stands where.
 
-Stage 2.2 of CiSIN (Yu et al., ECCV 2020), with the tracker of `tracking.py` in place of DeepSORT.
-Reads the rows of `person_boxes`; has no network of its own.
+Stage 2.2 of CiSIN (Yu et al., ECCV 2020), with the tracker of `people/tracking.py` in place of
+DeepSORT. Reads the rows of `person_boxes`; has no network of its own.
 
 Data flow: for every frame boxes (N, 4), scores (N), appearances (N, 128) -> R <= N rows of boxes
 that belong to a track, by rising id: `boxes` (R, 4), `track` (R), `score` (R), `frame` (R),
@@ -21,15 +21,15 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import MediaInfo
-from vlpipe.extractors.person_detectors import NUM_KEYPOINTS
-from vlpipe.extractors.person_rows import MadeRows, RowsExtractor
+from vlpipe.extractors.people.detectors import NUM_KEYPOINTS
+from vlpipe.extractors.people.rows import MadeRows, RowsExtractor
+from vlpipe.extractors.people.tracking import TRACKERS, TrackedFrame, Tracker, TrackingSettings
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
-from vlpipe.extractors.tracking import TRACKERS, TrackedFrame, Tracker, TrackingSettings
 
 
 class PersonTracksConfig(ExtractorConfig):
-    """How boxes are joined to tracks; see `tracking.py`.
+    """How boxes are joined to tracks; see `people/tracking.py`.
 
     fps: frames a second, as in `person_boxes`.
     tracker: a name of `TRACKERS`.

@@ -1,6 +1,6 @@
 """PWC-Net flow as a stored feature: a row per pair of neighbouring frames.
 
-Paper, code, checkpoint layouts and data flow: `pwc_network.py`. Rows and their times:
+Paper, code, checkpoint layouts and data flow: `networks/pwc.py`. Rows and their times:
 `frame_pairs.py`. Stored at one exact size; features of I3D on flow come from `i3d_flow`, which
 computes its own flow of the whole frame in the video's aspect.
 """
@@ -10,11 +10,11 @@ from typing import ClassVar, cast
 
 from torch import nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import ExtractorConfig
 from vlpipe.extractors.frame_pairs import FlowExtractor, OfPairs
-from vlpipe.extractors.pwc_network import PWC_CHECKPOINTS, PwcNetwork
+from vlpipe.extractors.networks.pwc import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 
 @register("pwc")

@@ -21,10 +21,10 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import ExtractorConfig, Output
 from vlpipe.extractors.frame_pairs import FlowConfig, FlowExtractor, OfPairs
 from vlpipe.extractors.registry import register
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 RaftModel = Literal["large", "small"]
 

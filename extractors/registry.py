@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import vlpipe.extractors
-from vlpipe.extractors.checkpoint import PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor
 from vlpipe.extractors.family import ExtractorFamily
+from vlpipe.extractors.weights.checkpoint import PublishedCheckpoint
 from vlpipe.stores.errors import UsageError
 
 _registered: dict[str, type[Extractor]] = {}

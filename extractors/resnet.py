@@ -23,14 +23,18 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
-from vlpipe.extractors.frame_normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise_frames
-from vlpipe.extractors.frame_steps import StepSampler
+from vlpipe.extractors.inputs.frame_normalisation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise_frames,
+)
+from vlpipe.extractors.inputs.frame_steps import StepSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.torchvision_checkpoints import torchvision_checkpoints
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 
 class ResNetConfig(ExtractorConfig):

@@ -1,7 +1,8 @@
 """SVT's features of clips: the class token of a ViT-B/16 with divided space-time attention.
 
 Paper: Self-supervised Video Transformer (Ranasinghe et al., 2022). Code: kahnchana/svt. Network,
-parameters and checkpoint layout: `svt_network.py`; frames, windows and outputs: `clip_backbone.py`.
+parameters and checkpoint layout: `networks/svt.py`; frames, windows and outputs:
+`clip_backbone.py`.
 
 Data flow: 8 frames of a window -> shorter edge 256, bilinear without antialiasing, centre crop 224
 -> (x / 255 - 0.45) / 0.225, (B, 3, 8, 224, 224) -> `cls` (B, 768), `tokens` (B, 1569, 768): token
@@ -17,12 +18,12 @@ from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.clip_backbone import ClipBackbone, ClipBackboneConfig
-from vlpipe.extractors.clip_windows import Indices, spread_over_span
 from vlpipe.extractors.extractor import ExtractorConfig
+from vlpipe.extractors.inputs.clip_windows import Indices, spread_over_span
+from vlpipe.extractors.networks.svt import WIDTH, SvtNetwork, TimeResize
 from vlpipe.extractors.registry import register
-from vlpipe.extractors.svt_network import WIDTH, SvtNetwork, TimeResize
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 SPAN_S = 8 * 32 / 30
 

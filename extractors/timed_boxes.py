@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.extractors.checkpoint import sha256_of
 from vlpipe.extractors.errors import MediaError
+from vlpipe.extractors.weights.checkpoint import sha256_of
 
 _SUFFIXES = (".npz", ".json")
 _MAX_BYTES = 256 * 2**20

@@ -2,7 +2,7 @@
 
 from torchvision.models import get_model_weights
 
-from vlpipe.extractors.checkpoint import PublishedCheckpoint
+from vlpipe.extractors.weights.checkpoint import PublishedCheckpoint
 
 
 def torchvision_checkpoints(architecture: str) -> list[PublishedCheckpoint]:

@@ -31,13 +31,13 @@ from torchvision.models.video import S3D, VideoResNet
 from torchvision.models.video.resnet import BasicBlock
 from torchvision.transforms.functional import center_crop, resize
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
+from vlpipe.extractors.inputs.stacks import Frames, StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
-from vlpipe.extractors.stacks import Frames, StackConfig, StackSampler
 from vlpipe.extractors.torchvision_checkpoints import torchvision_checkpoints
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 # Mean and standard deviation of Kinetics-400's training frames, as in torchvision's presets (RGB).
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)

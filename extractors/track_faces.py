@@ -19,13 +19,13 @@ import numpy.typing as npt
 from pydantic import Field
 
 from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
-from vlpipe.extractors.face_encoders import FACE_ENCODERS
 from vlpipe.extractors.media import MediaInfo
-from vlpipe.extractors.person_rows import MadeRows, RowsExtractor
+from vlpipe.extractors.people.face_encoders import FACE_ENCODERS
+from vlpipe.extractors.people.rows import MadeRows, RowsExtractor
+from vlpipe.extractors.people.tracking_assignment import box_iou
 from vlpipe.extractors.person_track_table import TrackSummaries
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
-from vlpipe.extractors.tracking_assignment import box_iou
 
 
 class TrackFacesConfig(ExtractorConfig):

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
-from vlpipe.extractors.i3d_network import WIDTH
 from vlpipe.extractors.media import FrameRequest, MediaInfo
-from vlpipe.extractors.person_rows import MadeRows, RowsExtractor, Span
+from vlpipe.extractors.networks.i3d import WIDTH
+from vlpipe.extractors.people.rows import MadeRows, RowsExtractor, Span
 from vlpipe.extractors.person_track_table import TrackSummaries
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows

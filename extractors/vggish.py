@@ -19,13 +19,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.errors import WeightsRejected
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
-from vlpipe.extractors.log_mel import EXAMPLE_HOP, EXAMPLE_SAMPLES, SAMPLE_RATE, log_mel_examples
+from vlpipe.extractors.inputs.log_mel import (
+    EXAMPLE_HOP,
+    EXAMPLE_SAMPLES,
+    SAMPLE_RATE,
+    log_mel_examples,
+)
 from vlpipe.extractors.media import AudioBlock, AudioRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 # Bounds of TensorFlow's post-processor: values are clipped to [-2, 2] and spread over 0..255.
 QUANTISE_MIN, QUANTISE_MAX = -2.0, 2.0

@@ -6,7 +6,8 @@ matrices (in, out). `vggish/fc1/fc1_1/weights` (12288, 4096) reads a map that wa
 names of the published torch file.
 """
 
-from vlpipe.extractors.foreign_weights.layout import (
+from vlpipe.extractors.vggish import VggishConfig, VggishNetwork
+from vlpipe.extractors.weights.foreign.layout import (
     TENSORFLOW_IGNORED,
     ForeignLayout,
     Origin,
@@ -15,7 +16,6 @@ from vlpipe.extractors.foreign_weights.layout import (
     register_layout,
     shapes_of,
 )
-from vlpipe.extractors.vggish import VggishConfig, VggishNetwork
 
 _LAYERS = {
     "features.0": "conv1",

@@ -1,7 +1,7 @@
 """VideoMamba's features of clips: the class token of tiny, small or middle.
 
 Paper: VideoMamba: State Space Model for Efficient Video Understanding (Li et al., 2024). Code:
-OpenGVLab/VideoMamba. Network, parameters and checkpoint layouts: `videomamba_network.py`; frames,
+OpenGVLab/VideoMamba. Network, parameters and checkpoint layouts: `networks/videomamba.py`; frames,
 windows and outputs: `clip_backbone.py`.
 
 Data flow: 16 frames of a window -> shorter edge 224, bilinear without antialiasing and rounded as
@@ -19,17 +19,17 @@ from typing import Any, ClassVar, cast
 from pydantic import Field
 from torch import nn
 
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.extractors.clip_backbone import ClipBackbone, ClipBackboneConfig
-from vlpipe.extractors.clip_windows import Indices, spread_over_segments
 from vlpipe.extractors.extractor import ExtractorConfig
-from vlpipe.extractors.registry import register
-from vlpipe.extractors.videomamba_network import (
+from vlpipe.extractors.inputs.clip_windows import Indices, spread_over_segments
+from vlpipe.extractors.networks.videomamba import (
     SHAPES,
     Variant,
     VideoMambaNetwork,
     find_variant,
 )
+from vlpipe.extractors.registry import register
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 _KINETICS = {
     "num_frames": 16,

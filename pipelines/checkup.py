@@ -182,7 +182,7 @@ def _disk() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     from vlpipe.extractors.registry import list_checkpoints
-    from vlpipe.extractors.weights_folder import WeightsFolder
+    from vlpipe.extractors.weights.folder import WeightsFolder
 
     folder = WeightsFolder()
     known = list_checkpoints()

@@ -5,29 +5,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlpipe.pipelines.checkup import python_and_platform
+from vlpipe.pipelines.demo_training import train_on_demo
 from vlpipe.pipelines.extraction import run_extraction
 from vlpipe.pipelines.job import ExtractionJob
 from vlpipe.pipelines.observer import Observer
 from vlpipe.pipelines.receipts import ExtractionSummary
 from vlpipe.pipelines.report import Example, write_report
+from vlpipe.pipelines.training_report import run_section
+from vlpipe.pipelines.training_run import RunFolder
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets.demo import DemoDataset, make_demo
 
 _NUM_GIFS_SHOWN = 6
 _NUM_MOVIES_SHOWN = 3
+_NUM_ANSWERS_SHOWN = 3
 
 # Small inputs: the networks are untrained, and the demonstration is to take minutes on two cores.
-_SETTINGS = {"resnet18": {"fps": 8, "resize": 128, "crop": 112}}
+# The map is kept as well: where something is lies in it, and not in its mean.
+_SETTINGS = {
+    "resnet18": {"fps": 8, "resize": 128, "crop": 112, "outputs": ("pool5", "res5c")},
+}
+_MOST_VIDEOS, _MOST_STORIES = 24, 12
 
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """Where the demonstration left its results."""
+    """Where the demonstration left its results. runs: the folders of the trained models."""
 
     report: Path
     store: str
     summaries: tuple[ExtractionSummary, ...]
     was_interrupted: bool
+    runs: tuple[Path, ...] = ()
 
 
 def run_demo(
@@ -38,7 +47,8 @@ def run_demo(
     observer: Observer | None = None,
     stop: threading.Event | None = None,
 ) -> DemoOutcome:
-    """Makes the dataset below `out`, extracts features of it, and writes `out/report.html`.
+    """Makes the dataset below `out`, extracts features of it, trains MASN on its four kinds of
+    questions, and writes `out/report.html`.
 
     clips: GIFs in the dataset; MP4s with sound come with them, some as stories.
     Three files that nobody can read go through the same pipeline, to show what becomes of them.
@@ -47,7 +57,11 @@ def run_demo(
     stop = stop or threading.Event()
     dataset_root = out / "dataset"
     make_demo(
-        dataset_root, clips=clips, videos=max(3, clips // 5), stories=max(2, clips // 10), seed=seed
+        dataset_root,
+        clips=clips,
+        videos=min(max(3, clips // 5), _MOST_VIDEOS),
+        stories=min(max(2, clips // 10), _MOST_STORIES),
+        seed=seed,
     )
     broken = make_broken_media(out / "broken", sample=_first_movie(dataset_root))
     store_url = str(out / "store")
@@ -64,6 +78,9 @@ def run_demo(
     summaries = [
         run_extraction(job, observer=observer, stop=stop) for job in jobs if not stop.is_set()
     ]
+    runs, untrained = list[RunFolder](), list[tuple[str, str]]()
+    if not stop.is_set():
+        runs, untrained = train_on_demo(dataset_root, store_url, out / "runs", stop)
     was_interrupted = stop.is_set()
     report = out / "report.html"
     if not was_interrupted:
@@ -75,8 +92,11 @@ def run_demo(
                 summaries=summaries,
                 examples=choose_examples(DemoDataset(dataset_root), store),
                 machine=python_and_platform(),
+                runs=[run_section(run, num_examples=_NUM_ANSWERS_SHOWN) for run in runs],
+                untrained=untrained,
             )
-    return DemoOutcome(report, store_url, tuple(summaries), was_interrupted)
+    paths = tuple(run.path for run in runs)
+    return DemoOutcome(report, store_url, tuple(summaries), was_interrupted, paths)
 
 
 def make_broken_media(folder: Path, *, sample: Path) -> Path:

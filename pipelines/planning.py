@@ -240,6 +240,6 @@ class _Standings:
 
 def source_digest(path: Path) -> str:
     """First 16 bytes of the SHA-256 of a media file, as 32 hex digits."""
-    from vlpipe.extractors.checkpoint import sha256_of
+    from vlpipe.extractors.weights.checkpoint import sha256_of
 
     return sha256_of(path)[:32]

@@ -1,6 +1,6 @@
 """The report of an extraction: one HTML file that needs nothing else, to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,12 @@ def write_report(
     summaries: Sequence[ExtractionSummary],
     examples: Sequence[Example],
     machine: str,
+    runs: Sequence[Mapping[str, Any]] = (),
+    untrained: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Writes the report of these extractions and returns its path.
 
+    runs: sections of `training_report.run_section`. untrained: tasks without a run, and why.
     examples: videos of the store that are shown with frames and feature pictures. Rows are read
     back from the store, so that the pictures show what a reader gets.
     """
@@ -72,6 +75,8 @@ def write_report(
             for name, info in store.features.items()
         ],
         examples=_examples(examples, store),
+        runs=runs,
+        untrained=untrained,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")

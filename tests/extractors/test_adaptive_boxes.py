@@ -6,7 +6,11 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from vlpipe.extractors.adaptive_boxes import choose_boxes, class_confidences, spatial_numbers
+from vlpipe.extractors.regions.adaptive_boxes import (
+    choose_boxes,
+    class_confidences,
+    spatial_numbers,
+)
 
 CASE = "adaptive_boxes"
 WIDTH, HEIGHT = 480, 270

@@ -17,7 +17,7 @@ from vlpipe.extractors.body_parts import (
     find_visible,
     vectors_at,
 )
-from vlpipe.extractors.person_detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
 from vlpipe.extractors.registry import find_extractor
 
 SETTINGS = {"person_boxes": {"detector": "figures"}}

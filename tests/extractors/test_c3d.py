@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.c3d import AnchorClipSampler
-from vlpipe.extractors.c3d_network import C3dNetwork
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
 from vlpipe.extractors.media import FrameBlock
+from vlpipe.extractors.networks.c3d import C3dNetwork
 from vlpipe.extractors.registry import find_extractor
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 LAYERS = ("conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b")
 LAYERS += ("fc6", "fc7", "fc8")

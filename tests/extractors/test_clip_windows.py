@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlpipe.extractors.clip_windows import (
+from vlpipe.extractors.inputs.clip_windows import (
     ViewSampler,
     WindowRule,
     WindowSampler,

@@ -14,10 +14,10 @@ from torch import nn
 
 from vlpipe.extractors.commonsense import Commonsense, CommonsenseConfig, scaled_size
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, ExtractorSpec, Inferred, Output
-from vlpipe.extractors.label_changes import GivenEvents, LabelChanges, Shots, read_events
 from vlpipe.extractors.media import FrameRequest
+from vlpipe.extractors.regions.label_changes import GivenEvents, LabelChanges, Shots, read_events
 from vlpipe.extractors.samples import FrameSampler
-from vlpipe.extractors.weights_source import WeightsSource
+from vlpipe.extractors.weights.source import WeightsSource
 from vlpipe.pipelines.extraction import run_extraction
 from vlpipe.pipelines.job import ExtractionJob
 from vlpipe.stores import FeatureStore

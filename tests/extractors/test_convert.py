@@ -11,15 +11,15 @@ from safetensors import safe_open
 from torch import nn
 
 from vlpipe.extractors import configure_extractor, list_extractors
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.foreign_weights.convert import convert
-from vlpipe.extractors.foreign_weights.layout import ForeignLayout, Origin, register_layout
-from vlpipe.extractors.i3d_network import I3dNetwork
 from vlpipe.extractors.i3d_resnet50 import I3dResNet50Network
+from vlpipe.extractors.networks.i3d import I3dNetwork
 from vlpipe.extractors.vggish import VggishConfig, VggishNetwork
-from vlpipe.extractors.weights_folder import WeightsFolder
-from vlpipe.extractors.weights_source import parse_source
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
+from vlpipe.extractors.weights.folder import WeightsFolder
+from vlpipe.extractors.weights.foreign.convert import convert
+from vlpipe.extractors.weights.foreign.layout import ForeignLayout, Origin, register_layout
+from vlpipe.extractors.weights.source import parse_source
 from vlpipe.stores.errors import UsageError
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.foreign_weights.array_pickle import read_array_pickle
-from vlpipe.extractors.foreign_weights.read_variables import read_variables
+from vlpipe.extractors.weights.foreign.array_pickle import read_array_pickle
+from vlpipe.extractors.weights.foreign.read_variables import read_variables
 
 ARRAYS = {
     "conv1_w": np.arange(12, dtype=np.float32).reshape(2, 3, 2) - 3.5,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.foreign_weights.protobuf_wire import read_fields, read_varint
-from vlpipe.extractors.foreign_weights.read_variables import read_variables
+from vlpipe.extractors.weights.foreign.protobuf_wire import read_fields, read_varint
+from vlpipe.extractors.weights.foreign.read_variables import read_variables
 
 FILES = Path(__file__).parent / "tensorflow_files"
 VARIABLES = {

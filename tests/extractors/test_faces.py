@@ -15,15 +15,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.face_alignment import ARCFACE_LANDMARKS, align_faces, similarity_between
-from vlpipe.extractors.face_detectors import FACE_DETECTORS, FaceDetectorEntry
-from vlpipe.extractors.face_encoders import FACE_ENCODERS, FaceEncoderEntry
 from vlpipe.extractors.faces import Faces
-from vlpipe.extractors.person_detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.extractors.people.face_alignment import (
+    ARCFACE_LANDMARKS,
+    align_faces,
+    similarity_between,
+)
+from vlpipe.extractors.people.face_detectors import FACE_DETECTORS, FaceDetectorEntry
+from vlpipe.extractors.people.face_encoders import FACE_ENCODERS, FaceEncoderEntry
 from vlpipe.extractors.samples import Sample
 from vlpipe.extractors.track_faces import join_faces
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 from vlpipe.stores.errors import UsageError
 
 

@@ -30,7 +30,7 @@ from vlpipe.extractors.registry import (
     list_families,
     register_family,
 )
-from vlpipe.extractors.weights_folder import WeightsFolder
+from vlpipe.extractors.weights.folder import WeightsFolder
 from vlpipe.pipelines.cli.extractors import app
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 

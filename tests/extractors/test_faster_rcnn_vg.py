@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.faster_rcnn_boxes import CAFFE_ANCHORS, decode_deltas, symmetric_anchors
-from vlpipe.extractors.faster_rcnn_vg_network import FasterRcnnVg
+from vlpipe.extractors.networks.faster_rcnn_vg import FasterRcnnVg
+from vlpipe.extractors.regions.faster_rcnn_boxes import (
+    CAFFE_ANCHORS,
+    decode_deltas,
+    symmetric_anchors,
+)
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 CASE = "faster_rcnn_vg"
 MEAN_BGR = np.array([102.9801, 115.9465, 122.7717], np.float32)

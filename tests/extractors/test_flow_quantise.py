@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from vlpipe.extractors.flow_quantise import crop_center, flow_levels, flow_to_input, scale_levels
+from vlpipe.extractors.inputs.flow_quantise import (
+    crop_center,
+    flow_levels,
+    flow_to_input,
+    scale_levels,
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from torchvision.models import GoogLeNet_Weights, googlenet
 
 from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.c3d import AnchorClipSampler
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.frame_steps import StepSampler
 from vlpipe.extractors.googlenet import TorchvisionGoogLeNet, map_cells
 from vlpipe.extractors.googlenet_caffe import CaffeGoogLeNet, _normalise
+from vlpipe.extractors.inputs.frame_steps import StepSampler
 from vlpipe.extractors.media import FrameBlock
 from vlpipe.extractors.registry import find_extractor
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

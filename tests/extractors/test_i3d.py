@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.i3d_network import I3dNetwork, mixed_5c_shape
 from vlpipe.extractors.media.frame_transform import FrameScaler
+from vlpipe.extractors.networks.i3d import I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 TINY = {"crop": 32, "resize": 32, "stack_size": 16, "step_size": 16}
 

@@ -9,8 +9,8 @@ from plain_pwc import plain_flow
 
 from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.flow_quantise import flow_to_input
 from vlpipe.extractors.i3d_flow import I3dFlowNetwork
+from vlpipe.extractors.inputs.flow_quantise import flow_to_input
 from vlpipe.extractors.media import DecodePool
 from vlpipe.extractors.samples import Sample
 

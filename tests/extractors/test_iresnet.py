@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.iresnet import DEPTHS, IResNet, arcface_checkpoints
+from vlpipe.extractors.networks.iresnet import DEPTHS, IResNet, arcface_checkpoints
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 PARAMETERS = {
     "iresnet18": 24_025_600,

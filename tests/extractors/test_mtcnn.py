@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vlpipe.extractors.mtcnn import Mtcnn, drop_covered, shift_boxes, square_boxes
+from vlpipe.extractors.people.mtcnn import Mtcnn, drop_covered, shift_boxes, square_boxes
 
 COUNTS = {"pnet": 6_632, "rnet": 100_178, "onet": 389_040}
 

@@ -13,15 +13,15 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.faster_rcnn_vg import image_scale, resize_linear
 from vlpipe.extractors.media import FrameBlock
 from vlpipe.extractors.objects import DETECTORS, DetectorName, NumberedFrameSampler, Objects
 from vlpipe.extractors.precision import run_at
-from vlpipe.extractors.region_detector import RegionDetector, Regions
-from vlpipe.extractors.region_labels import LABEL_SPACES, region_names
+from vlpipe.extractors.regions.detector import RegionDetector, Regions
+from vlpipe.extractors.regions.faster_rcnn_vg import image_scale, resize_linear
+from vlpipe.extractors.regions.labels import LABEL_SPACES, region_names
 from vlpipe.extractors.samples import Sample
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 from vlpipe.stores.errors import UsageError
 
 TINY = {"shorter_edge": 48, "longer_edge": 80, "proposals": 2, "min_boxes": 1, "max_boxes": 4}

@@ -9,7 +9,7 @@ from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.media import FrameRequest, Resize
 from vlpipe.extractors.media.frame_transform import FrameScaler
 from vlpipe.extractors.objects_motion import FrameBoxes, NearestMapSampler, ObjectsMotion
-from vlpipe.extractors.region_mapping import map_boxes, share_inside
+from vlpipe.extractors.regions.mapping import map_boxes, share_inside
 from vlpipe.extractors.samples import Sample, SourceRows
 
 SIZE = (100, 160)

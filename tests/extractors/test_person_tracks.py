@@ -20,16 +20,16 @@ from torch import nn
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import MediaError, WeightsMissing, WeightsRejected
-from vlpipe.extractors.person_boxes import PersonBoxes, clip_boxes, find_usable
-from vlpipe.extractors.person_detectors import (
+from vlpipe.extractors.people.detectors import (
     PERSON_DETECTORS,
     PersonDetectorEntry,
     peak_confidence,
     register_person_detector,
 )
+from vlpipe.extractors.person_boxes import PersonBoxes, clip_boxes, find_usable
 from vlpipe.extractors.samples import Sample
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 from vlpipe.stores.errors import UsageError
 
 FIGURES = {"person_boxes": {"detector": "figures"}}

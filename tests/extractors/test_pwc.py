@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from made_media import make_gif
 from plain_pwc import plain_cost_volume, plain_flow, plain_warp
 
-from vlpipe.extractors import create_extractor, winograd
-from vlpipe.extractors.checkpoint import Checkpoint
+from vlpipe.extractors import create_extractor
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.flow_matching import cost_volume, warp
 from vlpipe.extractors.frame_pairs import PairSampler
 from vlpipe.extractors.media import FrameBlock
-from vlpipe.extractors.pwc_network import PwcNetwork
+from vlpipe.extractors.networks import winograd
+from vlpipe.extractors.networks.flow_matching import cost_volume, warp
+from vlpipe.extractors.networks.pwc import PwcNetwork
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

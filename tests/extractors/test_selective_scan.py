@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlpipe.extractors import selective_scan as module
-from vlpipe.extractors.selective_scan import fused_kernel, scan_in_chunks, selective_scan
+from vlpipe.extractors.networks import selective_scan as module
+from vlpipe.extractors.networks.selective_scan import fused_kernel, scan_in_chunks, selective_scan
 
 
 def scan_by_steps(u, delta, a, b, c, d=None, z=None, delta_bias=None):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlpipe.extractors.inputs.stacks import StackRule, StackSampler
 from vlpipe.extractors.media import AudioBlock, FrameBlock
-from vlpipe.extractors.stacks import StackRule, StackSampler
 
 
 def rows_of_bmt(frames, window, step):

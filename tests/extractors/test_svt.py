@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
+from vlpipe.extractors.networks.svt import SvtNetwork, resize_grid, resize_times
 from vlpipe.extractors.registry import find_extractor
-from vlpipe.extractors.svt_network import SvtNetwork, resize_grid, resize_times
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 SMALL = {"num_frames": 4, "crop": 32, "resize": 32}
 HEAD = {

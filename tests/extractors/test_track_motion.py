@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.media import FrameRequest, Resize
-from vlpipe.extractors.person_detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
 from vlpipe.extractors.samples import SourceRows
 from vlpipe.extractors.track_motion import (
     _TubeSampler,

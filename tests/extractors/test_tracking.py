@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torchvision.ops import box_iou as torchvision_iou
 
-from vlpipe.extractors.person_appearance import WIDTH, describe_appearance
-from vlpipe.extractors.tracking import (
+from vlpipe.extractors.people.appearance import WIDTH, describe_appearance
+from vlpipe.extractors.people.tracking import (
     TRACKERS,
     KalmanIouTracker,
     TrackingSettings,
     register_tracker,
 )
-from vlpipe.extractors.tracking_assignment import assign, box_area, box_iou
-from vlpipe.extractors.tracking_motion import (
+from vlpipe.extractors.people.tracking_assignment import assign, box_area, box_iou
+from vlpipe.extractors.people.tracking_motion import (
     centre_distances,
     correct_motion,
     predict_motion,

@@ -12,10 +12,10 @@ from made_media import ffmpeg, make_audio, make_gif, make_video, reference_frame
 from PIL import Image
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
+from vlpipe.extractors.inputs.stacks import StackRule
 from vlpipe.extractors.media import DecodePool, FrameRequest, Resize
-from vlpipe.extractors.pwc_network import PwcNetwork
-from vlpipe.extractors.stacks import StackRule
+from vlpipe.extractors.networks.pwc import PwcNetwork
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.vc_intervention import (
+from vlpipe.extractors.networks.vc_intervention import (
     CausalPredictor,
     Confounders,
     context_loss,
     self_loss,
 )
-from vlpipe.extractors.vc_rcnn_network import VcRcnnNetwork, load_causal, pool_regions
+from vlpipe.extractors.networks.vc_rcnn import VcRcnnNetwork, load_causal, pool_regions
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 CASE = "vc_causal_predictor"
 

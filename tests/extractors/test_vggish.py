@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vlpipe.extractors import create_extractor
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.log_mel import EXAMPLE_HOP, EXAMPLE_SAMPLES, log_mel_examples
+from vlpipe.extractors.inputs.log_mel import EXAMPLE_HOP, EXAMPLE_SAMPLES, log_mel_examples
 from vlpipe.extractors.media import AudioBlock
 from vlpipe.extractors.vggish import ExampleSampler
 

@@ -12,10 +12,8 @@ from torch import nn
 from torchvision.transforms.functional import resize
 
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint
 from vlpipe.extractors.errors import WeightsRejected
-from vlpipe.extractors.registry import find_extractor
-from vlpipe.extractors.videomamba_network import (
+from vlpipe.extractors.networks.videomamba import (
     SHAPES,
     Mixer,
     VideoMambaNetwork,
@@ -24,6 +22,8 @@ from vlpipe.extractors.videomamba_network import (
     resize_grid,
     resize_times,
 )
+from vlpipe.extractors.registry import find_extractor
+from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 SMALL = {"variant": "tiny", "num_frames": 4, "crop": 32, "resize": 32}
 

@@ -9,10 +9,10 @@ from torch import nn
 from torchvision.models import resnet18
 
 from vlpipe.extractors import create_extractor
-from vlpipe.extractors.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
-from vlpipe.extractors.weights_folder import WeightsFolder
-from vlpipe.extractors.weights_source import parse_source
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
+from vlpipe.extractors.weights.folder import WeightsFolder
+from vlpipe.extractors.weights.source import parse_source
 from vlpipe.stores.errors import UsageError
 
 

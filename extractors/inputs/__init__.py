@@ -1,0 +1,1 @@
+"""From media to the input of a network: stacks, windows, steps, normalisation."""

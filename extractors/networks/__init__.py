@@ -1,0 +1,1 @@
+"""The networks of the extractors, and the parts that several of them share."""

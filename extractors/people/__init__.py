@@ -1,0 +1,1 @@
+"""What extractors of people are built of: detectors, trackers, faces."""

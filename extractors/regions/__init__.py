@@ -1,0 +1,1 @@
+"""What extractors of regions are built of: detectors, which boxes are kept, when they change."""
