@@ -67,6 +67,9 @@ SMALL_OF = {
     "videomamba": {"variant": "tiny", "num_frames": 4, "window_s": 1, "stride_s": 1},
 }
 
+# Their rows are the same for any picture.
+READ_FROM_FILES = {"given_boxes"}
+
 # Of a family every member is made in one way.
 EVERY = [*list_extractors(), "timm:test_vit", "clip:ViT-S-32-alt"]
 
@@ -129,7 +132,7 @@ def draw_samples(extractor, count):
     requests = {key: e.spec.request for key, e in extractors.items() if e.spec.request}
     streams = {key: draw_blocks(request) for key, request in requests.items()}
     while len(samples) < count:
-        for key, blocks in streams.items():
+        for key, blocks in reversed(streams.items()):  # readers get frames before rows
             waiting.append((key, video.push(key, next(blocks))))
             run()
         if extractor.spec.sources:
@@ -143,40 +146,58 @@ def draw_samples(extractor, count):
     return samples[:count]
 
 
+@pytest.fixture(scope="module")
+def given_files(tmp_path_factory):
+    """For the extractor that reads boxes from files: one box at the start of the drawn video."""
+    folder = tmp_path_factory.mktemp("given")
+    (folder / "made.json").write_text('{"boxes": [[0, 0, 9, 9]], "labels": [3], "seconds": [0]}')
+    return {"given_boxes": {"folder": folder, "within_s": 1.0}}
+
+
 @pytest.fixture(scope="module", params=EVERY)
-def extractor(request):
-    return create_extractor(request.param, weights="untrained", **small_settings(request.param))
+def extractor(request, given_files):
+    settings = small_settings(request.param) | given_files.get(request.param, {})
+    made = create_extractor(request.param, weights="untrained", **settings)
+    # Rows may not depend on what shares a batch, however large that is; small ones are fast.
+    made.batch_size = min(made.batch_size, 4)
+    return made
 
 
-def test_outputs_are_as_declared_finite_and_fit_their_dtype(extractor):
-    samples = draw_samples(extractor, 2)
-    made = extractor.infer(samples)
-    assert set(made.rows) == {output.feature for output in extractor.spec.outputs}
-    assert len(made.counts) == len(samples)
-    assert made.spans.shape == (made.counts.sum(), 2)
+@pytest.fixture(scope="module")
+def samples(extractor):
+    return draw_samples(extractor, extractor.batch_size + 3)
+
+
+@pytest.fixture(scope="module")
+def inferred(extractor, samples):
+    return extractor.infer(samples)
+
+
+def test_outputs_are_as_declared_finite_and_fit_their_dtype(extractor, samples, inferred):
+    assert set(inferred.rows) == {output.feature for output in extractor.spec.outputs}
+    assert len(inferred.counts) == len(samples)
+    assert inferred.spans.shape == (inferred.counts.sum(), 2)
     for output in extractor.spec.outputs:
-        values = made.rows[output.feature]
-        assert values.shape == (made.counts.sum(), *output.row_shape)
+        values = inferred.rows[output.feature]
+        assert values.shape == (inferred.counts.sum(), *output.row_shape)
         assert values.dtype == (output.dtype or np.float32)
         assert np.isfinite(values.astype(output.dtype or np.float16)).all()
 
 
-def test_different_inputs_make_different_rows(extractor):
-    samples = draw_samples(extractor, 2)
-    first, last = (extractor.infer([samples[index]]) for index in (0, -1))
-    if len(samples) > 1 and len(first.spans):
+def test_different_inputs_make_different_rows(extractor, samples, inferred):
+    finds_something = len(inferred.spans) > 0  # untrained detectors of faces do not
+    if len(samples) > 1 and finds_something and extractor.name not in READ_FROM_FILES:
+        first, last = inferred.of_samples(0, 1), inferred.of_samples(len(samples) - 1, len(samples))
         assert any(not np.array_equal(first.rows[f], last.rows[f]) for f in first.rows)
 
 
-def test_a_row_has_the_same_bits_whatever_shares_its_batch(extractor):
-    samples = draw_samples(extractor, extractor.batch_size + 3)
-    together = extractor.infer(samples)
+def test_a_row_has_the_same_bits_whatever_shares_its_batch(extractor, samples, inferred):
     turned = extractor.infer(samples[::-1])
-    for index in {0, len(samples) // 2, len(samples) - 1}:
+    for index in {0, len(samples) - 1}:
         alone = extractor.infer([samples[index]])
         mirrored = len(samples) - 1 - index
         for part in (
-            together.of_samples(index, index + 1),
+            inferred.of_samples(index, index + 1),
             turned.of_samples(mirrored, mirrored + 1),
         ):
             assert np.array_equal(part.spans, alone.spans)
@@ -202,7 +223,7 @@ def test_definitions_survive_json(name):
     for definition in spec.definitions():
         again = FeatureDefinition.from_json(json.loads(json.dumps(definition.to_json())))
         assert again.generation == definition.generation
-        assert definition.is_untrained
+        assert definition.is_untrained or not spec.extractor.published_checkpoints()
     config = spec.config.model_dump(mode="json")
     assert type(spec.config).model_validate(config) == spec.config
 
