@@ -45,6 +45,7 @@ class ResNetConfig(ExtractorConfig):
     max_frames: at most so many, equidistant (JSFusion and CT-SAN: 40).
     frame_step: of those, every so many from the first on (MASN: 4 at fps=6).
     resize: pixels of the shorter edge (256 with IMAGENET1K_V1, 232 with V2), then a centre crop.
+    whole_frame: scale the whole picture to crop x crop instead, so that no part of it is cut off.
     outputs: `pool5` is the feature of the extractor's own name, `res5c` that name and `_res5c`.
     """
 
@@ -53,14 +54,16 @@ class ResNetConfig(ExtractorConfig):
     frame_step: PositiveInt = 1
     resize: PositiveInt = 256
     crop: PositiveInt = 224
+    whole_frame: bool = False
     outputs: Names[Literal["pool5", "res5c"]] = Field(default=("pool5",), min_length=1)
 
     @model_serializer(mode="wrap")
     def _keep_provenance(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Rows that were stored before there was a step are those of step 1.
+        # Rows that were stored before there was a setting are those of its default.
         fields: dict[str, Any] = dump(self)
-        if self.frame_step == 1:
-            fields.pop("frame_step", None)
+        for name in ("frame_step", "whole_frame"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                fields.pop(name, None)
         return fields
 
 
@@ -94,11 +97,15 @@ class ResNetExtractor(Extractor):
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:
         settings = cast(ResNetConfig, config)
+        if settings.whole_frame:
+            resize, crop = Resize(size=(settings.crop, settings.crop)), None
+        else:
+            resize, crop = Resize(shorter_edge=settings.resize), settings.crop
         return FrameRequest(
             fps=settings.fps,
             max_frames=settings.max_frames,
-            resize=Resize(shorter_edge=settings.resize),
-            center_crop=settings.crop,
+            resize=resize,
+            center_crop=crop,
             crop_rounding="round",
         )
 

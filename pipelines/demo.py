@@ -11,6 +11,7 @@ from vlpipe.pipelines.job import ExtractionJob
 from vlpipe.pipelines.observer import Observer
 from vlpipe.pipelines.receipts import ExtractionSummary
 from vlpipe.pipelines.report import Example, write_report
+from vlpipe.pipelines.training_loop import TrainingObserver
 from vlpipe.pipelines.training_report import run_section
 from vlpipe.pipelines.training_run import RunFolder
 from vlpipe.stores import FeatureStore
@@ -23,7 +24,7 @@ _NUM_ANSWERS_SHOWN = 3
 # Small inputs: the networks are untrained, and the demonstration is to take minutes on two cores.
 # The map is kept as well: where something is lies in it, and not in its mean.
 _SETTINGS = {
-    "resnet18": {"fps": 8, "resize": 128, "crop": 112, "outputs": ("pool5", "res5c")},
+    "resnet18": {"fps": 8, "whole_frame": True, "crop": 112, "outputs": ("pool5", "res5c")},
 }
 _MOST_VIDEOS, _MOST_STORIES = 24, 12
 
@@ -42,9 +43,10 @@ class DemoOutcome:
 def run_demo(
     out: Path,
     *,
-    clips: int = 120,
+    clips: int = 400,
     seed: int = 0,
     observer: Observer | None = None,
+    training_observer: TrainingObserver | None = None,
     stop: threading.Event | None = None,
 ) -> DemoOutcome:
     """Makes the dataset below `out`, extracts features of it, trains MASN on its four kinds of
@@ -80,7 +82,9 @@ def run_demo(
     ]
     runs, untrained = list[RunFolder](), list[tuple[str, str]]()
     if not stop.is_set():
-        runs, untrained = train_on_demo(dataset_root, store_url, out / "runs", stop)
+        runs, untrained = train_on_demo(
+            dataset_root, store_url, out / "runs", stop, training_observer
+        )
     was_interrupted = stop.is_set()
     report = out / "report.html"
     if not was_interrupted:

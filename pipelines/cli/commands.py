@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from vlpipe import __version__
-from vlpipe.pipelines.cli import datasets, demo, deploy, doctor, extract, extractors, store, weights
+from vlpipe.pipelines.cli import (
+    ask,
+    datasets,
+    demo,
+    deploy,
+    doctor,
+    evaluate,
+    extract,
+    extractors,
+    models,
+    store,
+    train,
+    weights,
+)
 
 app = typer.Typer(
     name="vlpipe",
@@ -22,9 +35,13 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("extract", epilog=extract.EXAMPLE)(extract.extract)
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("ask", epilog=ask.EXAMPLE)(ask.ask)
 app.command("deploy", epilog=deploy.EXAMPLE)(deploy.deploy)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(extractors.app, name="extractors")
+app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
 app.add_typer(store.app, name="store")
 

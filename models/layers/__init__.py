@@ -1,0 +1,1 @@
+"""Building blocks that several papers' networks share; each file names its origin."""

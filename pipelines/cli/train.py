@@ -1,0 +1,176 @@
+"""`vlpipe train`: a model learns a task from a store's features and a dataset's annotations."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
+from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, print_table, remark
+from vlpipe.pipelines.prefect_server import configured_server
+from vlpipe.stores.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlpipe.pipelines.training import TrainingOutcome
+    from vlpipe.pipelines.training_job import TrainingJob
+    from vlpipe.pipelines.training_sweep import Sweep
+
+EXAMPLE = (
+    "Examples:  vlpipe train masn --task count --dataset tgif --root TGIF --store FEATURES   "
+    "vlpipe train --resume runs/masn-count-tgif"
+)
+
+
+def train(
+    model: Annotated[
+        str | None, typer.Argument(help="The model (`vlpipe models ls`).", show_default=False)
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What it learns.", metavar="TASK")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A known dataset.", metavar="NAME")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder of your copy of it.")] = None,
+    store: Annotated[str, typer.Option(help="The feature store.", metavar="URL")] = "vlpipe-store",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the run (default: runs/MODEL-TASK-DATASET)."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in a TOML file.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as model.hidden=256."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="One run for each, into OUT/seed-N.", metavar="N,N,..."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Carry this run on from its last checkpoint.")
+    ] = None,
+    prefect: Annotated[
+        bool | None,
+        typer.Option(
+            "--prefect/--no-prefect",
+            help="Run as a Prefect flow (default: if PREFECT_API_URL is set).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model, evaluate it, and write checkpoints, predictions and report.html."""
+    if resume is not None:
+        if any(value is not None for value in (model, task, dataset, root, config, out, seeds)):
+            raise UsageError("--resume takes everything from the run; leave the rest out")
+        if settings:
+            raise UsageError("a run keeps its settings; leave --set out, or train a new one")
+        _finish(_resume(resume), as_json=as_json)
+    job = _job(model, task, dataset, root, store, out, config, settings)
+    if seeds is not None:
+        _finish_sweep(_sweep(job, seeds), as_json=as_json)
+    is_flow = prefect if prefect is not None else configured_server() is not None
+    _finish(_train(job, is_flow=is_flow), as_json=as_json)
+
+
+def _job(
+    model: str | None,
+    task: str | None,
+    dataset: str | None,
+    root: Path | None,
+    store: str,
+    out: Path | None,
+    config: Path | None,
+    settings: list[str] | None,
+) -> "TrainingJob":
+    from vlpipe.pipelines.training_job import TrainingJob, parse_settings
+
+    if model is None:
+        raise UsageError("no model is named", hint="`vlpipe models ls` lists them")
+    for name, value in (("task", task), ("dataset", dataset), ("root", root)):
+        if value is None:
+            raise UsageError(f"--{name} is missing", hint="vlpipe train --help")
+    assert task is not None
+    assert dataset is not None
+    assert root is not None
+    return TrainingJob(
+        model=model,
+        task=task,
+        dataset=dataset,
+        root=root,
+        store=store,
+        out=out or Path("runs") / f"{model}-{task}-{dataset}",
+        settings=parse_settings(config, settings or ()),
+    )
+
+
+def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
+    from vlpipe.pipelines.cli.training_progress import show_training
+
+    stop = threading.Event()
+    is_plain = job.settings.devices > 1
+    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+        if is_flow:
+            from vlpipe.pipelines.train_flow import run_as_flow
+
+            return run_as_flow(job, observer=observer, stop=stop)
+        from vlpipe.pipelines.training import run_training
+
+        return run_training(job, observer=observer, stop=stop)
+
+
+def _resume(run: Path) -> "TrainingOutcome":
+    from vlpipe.pipelines.cli.training_progress import show_training
+    from vlpipe.pipelines.training import resume_training
+    from vlpipe.pipelines.training_run import RunFolder
+
+    stop = threading.Event()
+    is_plain = RunFolder(run).job().settings.devices > 1
+    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+        return resume_training(run, observer=observer, stop=stop)
+
+
+def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
+    from vlpipe.pipelines.cli.training_progress import show_training
+    from vlpipe.pipelines.training_sweep import run_sweep
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seeds {seeds!r} are no numbers", hint="--seeds 1,2,3") from error
+    stop = threading.Event()
+    is_plain = job.settings.devices > 1
+    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+        return run_sweep(job, numbers, observer=observer, stop=stop)
+
+
+def _finish(outcome: "TrainingOutcome", *, as_json: bool) -> None:
+    """Prints what came out and ends the command."""
+    if as_json:
+        print_json(outcome.to_json())
+    elif not outcome.was_interrupted:
+        print_table(
+            ("split", "figure", "value", "without video"),
+            [
+                (split, name, f"{value:.2f}", f"{found.baseline.get(name, float('nan')):.2f}")
+                for split, found in outcome.evaluated.items()
+                for name, value in found.metrics.items()
+            ],
+        )
+        print_facts([("run", outcome.run), ("report", outcome.run / "report.html")])
+    if outcome.was_interrupted:
+        remark(f"interrupted; `vlpipe train --resume {outcome.run}` carries on")
+    raise typer.Exit(INTERRUPTED_EXIT_CODE if outcome.was_interrupted else 0)
+
+
+def _finish_sweep(sweep: "Sweep", *, as_json: bool) -> None:
+    if as_json:
+        print_json(sweep.to_json())
+    else:
+        print_table(
+            ("split", "figure", "mean", "deviation", "runs"),
+            [
+                (split, name, f"{f['mean']:.2f}", f"{f['std']:.2f}", len(sweep.outcomes))
+                for split, figures in sweep.figures.items()
+                for name, f in figures.items()
+            ],
+        )
+    if sweep.was_interrupted:
+        remark("interrupted; the same command carries on")
+    raise typer.Exit(INTERRUPTED_EXIT_CODE if sweep.was_interrupted else 0)

@@ -1,0 +1,107 @@
+"""The trainings of the demonstration: MASN on the four question tasks of the demo dataset."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from vlpipe.pipelines.training import resume_training, run_training
+from vlpipe.pipelines.training_job import TrainingJob, parse_settings
+from vlpipe.pipelines.training_loop import TrainingObserver
+from vlpipe.pipelines.training_run import RunFolder
+from vlpipe.stores.errors import UsageError
+
+_MOTION = '["motion_global", "motion_local"]'
+_ALL = '["appearance_global", "appearance_local", "motion_global", "motion_local"]'
+
+# A small network of the same parts. The extractor is untrained, so that its rows hardly differ:
+# they are normalised, and motion is how much a row differs from the one before. The paper's dropout
+# is for many thousand examples; with some hundred nothing is learnt through it.
+_COMMON = (
+    "features.appearance_global=resnet18",
+    "features.appearance_local=resnet18_res5c",
+    "features.motion_global=resnet18",
+    "features.motion_local=resnet18_res5c",
+    "features.boxes=none",
+    "model.clip_choice=mean",
+    "model.normalise_inputs=true",
+    "model.initialisation=he",
+    "model.train_words=true",
+    "model.train_projections=true",
+    "model.mask_last_position=false",
+    "model.mask_padded_words=true",
+    "model.word_width=32",
+    "model.hidden=48",
+    "model.glimpses=2",
+    "model.graph_layers=1",
+    "model.dropout=0",
+    "model.dropout_scale=0",
+    "task.max_words=14",
+    "batch_size=16",
+    "learning_rate=0.003",
+    "schedule=cosine",
+    "warmup_epochs=2",
+    "device=cpu",
+)
+
+SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        # What a frame shows is somewhere in it: cells of a few clips. What is done, and how often,
+        # is in what changes from row to row; what comes first needs more clips.
+        "frameqa": ("model.grid=4", "model.max_clips=2", "epochs=14", f"model.changes={_MOTION}"),
+        "count": ("model.grid=1", "model.max_clips=6", "epochs=16", f"model.changes={_MOTION}"),
+        "action": (
+            "model.grid=1", "model.max_clips=2", "epochs=18", f"model.changes={_ALL}",
+            "model.projection_dropout=0.6",
+        ),
+        "transition": (
+            "model.grid=1", "model.max_clips=3", "epochs=14", f"model.changes={_ALL}",
+            "model.projection_dropout=0.6",
+        ),
+    }
+)  # fmt: skip
+
+_BEGINS = {"transition": "action"}
+
+
+def train_on_demo(
+    dataset_root: Path,
+    store: str,
+    out: Path,
+    stop: threading.Event,
+    observer: TrainingObserver | None = None,
+) -> tuple[list[RunFolder], list[tuple[str, str]]]:
+    """The finished runs below `out`, one a task, and the tasks that could not be trained, with the
+    reason: a dataset of a few clips may have too few questions.
+
+    Runs that are there already are carried on, or only read. Ends early once `stop` is set.
+    """
+    runs, untrained = list[RunFolder](), list[tuple[str, str]]()
+    for task, settings in SETTINGS.items():
+        if stop.is_set():
+            break
+        # What the actions look like is learnt already, from clips with a single one.
+        begin = [f"init_from={out / _BEGINS[task]}"] if task in _BEGINS else []
+        if begin and not (out / _BEGINS[task] / "checkpoints" / "best.safetensors").is_file():
+            begin = []
+        job = TrainingJob(
+            model="masn",
+            task=task,
+            dataset="demo",
+            root=dataset_root,
+            store=store,
+            out=out / task,
+            settings=parse_settings(changes=(*_COMMON, *settings, *begin)),
+        )
+        run = RunFolder(job.out)
+        try:
+            if not run.facts.exists():
+                run_training(job, observer=observer, stop=stop)
+            elif run.read_facts()["status"] != "finished":
+                resume_training(job.out, observer=observer, stop=stop)
+        except UsageError as error:
+            untrained.append((task, error.message))
+            continue
+        if not stop.is_set():
+            runs.append(run)
+    return runs, untrained

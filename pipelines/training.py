@@ -1,0 +1,90 @@
+"""Training from a job to a finished run: prepare, train, evaluate, report."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlpipe.pipelines.evaluation import Evaluated, evaluate_run
+from vlpipe.pipelines.training_job import TrainingJob
+from vlpipe.pipelines.training_loop import Silent, TrainingObserver, make_fabric, train
+from vlpipe.pipelines.training_material import TEST, VALIDATION, prepare_run
+from vlpipe.pipelines.training_run import RunFolder
+from vlpipe.stores.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What became of a run. evaluated: by split; empty if it was interrupted."""
+
+    run: Path
+    was_interrupted: bool
+    evaluated: dict[str, Evaluated]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": str(self.run),
+            "was_interrupted": self.was_interrupted,
+            "metrics": {name: found.metrics for name, found in self.evaluated.items()},
+            "baseline": {name: found.baseline for name, found in self.evaluated.items()},
+        }
+
+
+def run_training(
+    job: TrainingJob,
+    *,
+    observer: TrainingObserver | None = None,
+    stop: threading.Event | None = None,
+) -> TrainingOutcome:
+    """Makes a run of the job; see `resume_training` for the rest."""
+    return resume_training(prepare_run(job).path, observer=observer, stop=stop)
+
+
+def resume_training(
+    path: Path,
+    *,
+    observer: TrainingObserver | None = None,
+    stop: threading.Event | None = None,
+) -> TrainingOutcome:
+    """Carries a run on to its end, from wherever it was stopped or killed; evaluates it on
+    validation and, if the dataset has one, on test; writes the report.
+
+    Once `stop` is set the run keeps the step it is at, and the outcome says so.
+    With several devices each is a process of its own, and a copy of the observer goes to the first.
+    """
+    run = RunFolder(path)
+    facts = run.read_facts()
+    settings = run.job().settings
+    fabric = make_fabric(settings.device, settings.devices, settings.precision)
+    if settings.devices == 1:
+        is_done = train(fabric, path, observer or Silent(), stop)
+    else:
+        launch: Any = fabric.launch
+        is_done = launch(_train_in_process, path, observer or Silent())
+    if not is_done:
+        run.write_json("run.json", run.read_facts() | {"status": "interrupted"})
+        return TrainingOutcome(path, True, {})
+    if not run.best.is_file():
+        raise UsageError(f"{run.best} is missing: the run has lost its best model")
+    splits = [name for name in (VALIDATION, TEST) if facts["examples"].get(name)]
+    evaluated = {name: evaluate_run(path, name, is_final=True) for name in splits}
+    run.write_json("run.json", run.read_facts() | {"status": "finished"})
+    from vlpipe.pipelines.training_report import write_training_report
+
+    write_training_report(run)
+    return TrainingOutcome(path, False, evaluated)
+
+
+def _train_in_process(fabric: Any, path: Path, observer: TrainingObserver) -> bool:  # noqa: ANN401
+    import signal
+
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return train(fabric, path, observer, stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,230 @@
+"""What a run works on: model, fitted task, examples of each split, features of one snapshot."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlpipe.models import Model, ModelConfig, create_model, find_model
+from vlpipe.models.registry import parse_config
+from vlpipe.models.tasks import Task, find_task
+from vlpipe.models.tasks.registry import parse_task_settings
+from vlpipe.models.word_vectors import read_word_vectors
+from vlpipe.pipelines.training_data import (
+    PreparedVideos,
+    available_examples,
+    require_examples,
+)
+from vlpipe.pipelines.training_job import TrainingJob
+from vlpipe.pipelines.training_run import RUN_VERSION, RunFolder, code_version, load_model
+from vlpipe.stores import FeatureStore
+from vlpipe.stores.datasets import Dataset, open_dataset
+from vlpipe.stores.errors import UsageError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+_VALIDATION_NAMES = ("val", "validation", "val_1")
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that training and evaluation read. splits: name -> examples that have features."""
+
+    job: TrainingJob
+    model: type[Model]
+    config: ModelConfig
+    task: Task[Any]
+    slots: dict[str, str]
+    splits: dict[str, tuple[Any, ...]]
+    store: FeatureStore
+    pin_name: str
+
+    def videos(self) -> PreparedVideos:
+        """The features of the snapshot as the model wants them."""
+        limit = self.job.settings.cache_mb * 2**20
+        return PreparedVideos(self.store, self.slots, self.model, self.config, limit)
+
+    def build_model(self) -> Model:
+        """The network as training begins: fresh, with word vectors and what init_from gives."""
+        settings = self.job.settings
+        model = create_model(
+            self.model.name, task=self.task.name, **self.config.model_dump(mode="json")
+        )
+        if settings.word_vectors is not None:
+            _fill_words(model, self.task, settings.word_vectors)
+        if settings.init_from is not None:
+            take_over(model, self.task, settings.init_from)
+        return model
+
+
+def prepare_run(job: TrainingJob) -> RunFolder:
+    """Makes the folder of a run: reads annotations, fits the task, parts the examples, pins the
+    newest version of the store, and writes down all of it.
+
+    Raises UsageError for names and settings that do not fit, and where no example has features.
+    """
+    model, task_class = find_model(job.model), find_task(job.task)
+    if job.task not in model.tasks:
+        raise UsageError(
+            f"model {job.model!r} does not solve the task {job.task!r}",
+            hint=f"its tasks: {', '.join(model.tasks)}",
+        )
+    settings = job.settings.resolved(model)
+    job = job.model_copy(update={"settings": settings, "root": job.root.absolute()})
+    dataset = open_dataset(job.dataset, job.root)
+    store = FeatureStore.open(job.store)
+    slots = settings.slots(model)
+    row_shapes = {slot: store[feature].info.row_shape for slot, feature in slots.items()}
+    parts = _read_splits(task_class, dataset)
+    task = task_class.fit(parse_task_settings(task_class, settings.task), parts[TRAIN], dataset)
+    found = {name: available_examples(examples, store, slots) for name, examples in parts.items()}
+    require_examples(found[TRAIN], TRAIN, store)
+    ids = {name: [e.id for e in part.examples] for name, part in found.items()}
+    validation_from = "the dataset"
+    if VALIDATION not in ids:
+        ids |= _drawn(ids[TRAIN], settings.validation_share, settings.seed)
+        validation_from = f"{settings.validation_share:.0%} of train, drawn with the run's seed"
+    own = parse_config(model, settings.model)
+    derived = task.model_settings() | model.settings_for(own, row_shapes)
+    config = parse_config(model, derived | settings.model)
+    run = RunFolder(job.out)
+    run.create()
+    run.write_json("task.json", task.to_json())
+    run.write_json("splits.json", {"validation_from": validation_from, "ids": ids})
+    pin_name = f"run-{job.out.absolute().name}-{store.version}"[:120]
+    run.write_json(
+        "run.json",
+        {
+            "run_version": RUN_VERSION,
+            "status": "prepared",
+            "job": job.model_dump(mode="json"),
+            "model_config": config.model_dump(mode="json"),
+            "slots": slots,
+            "store": {
+                "url": store.url,
+                "version": store.version,
+                "pin": pin_name,
+                "features": {
+                    feature: {
+                        "generation": store[feature].info.generation,
+                        "digest": store.digest(feature),
+                        "is_untrained": store[feature].info.is_untrained,
+                    }
+                    for feature in dict.fromkeys(slots.values())
+                },
+            },
+            "examples": {name: len(of_split) for name, of_split in ids.items()},
+            "left_out": {name: list(part.left_out) for name, part in found.items()},
+            "code": code_version(),
+        },
+    )
+    return run
+
+
+def open_material(run: RunFolder) -> Material:
+    """What a prepared run works on; UsageError if the annotations have changed since."""
+    facts = run.read_facts()
+    job = TrainingJob.model_validate(facts["job"])
+    model = find_model(job.model)
+    task = run.task()
+    dataset = open_dataset(job.dataset, job.root)
+    parts = _read_splits(type(task), dataset)
+    known = {e.id: e for name in (VALIDATION, TEST, TRAIN) for e in parts.get(name, ())}
+    ids = run.read_json("splits.json")["ids"]
+    for name, wanted in ids.items():
+        gone = [example_id for example_id in wanted if example_id not in known]
+        if gone:
+            raise UsageError(
+                f"{len(gone)} {name} examples of {run.path} are not in {job.root} any more, the "
+                f"first is {gone[0]!r}",
+                hint="train again on the annotations as they are",
+            )
+    stored = facts["store"]
+    return Material(
+        job=job,
+        model=model,
+        config=parse_config(model, facts["model_config"]),
+        task=task,
+        slots=facts["slots"],
+        splits={name: tuple(known[i] for i in wanted) for name, wanted in ids.items()},
+        store=FeatureStore.open(stored["url"], stored["version"]),
+        pin_name=stored["pin"],
+    )
+
+
+def _read_splits(task: type[Task[Any]], dataset: Dataset) -> dict[str, list[Any]]:
+    """Our names of splits -> all their examples."""
+    parts = {}
+    for split in task.splits(dataset):
+        name = VALIDATION if split in _VALIDATION_NAMES else split
+        parts[name] = task.read_examples(dataset, split)
+    return parts
+
+
+def _drawn(train: Sequence[str], share: float, seed: int) -> dict[str, list[str]]:
+    """The ids of train and validation; both keep the order of the file."""
+    count = max(1, round(len(train) * share))
+    if count >= len(train):
+        raise UsageError(
+            f"{len(train)} training examples are too few to take {share:.0%} for validation"
+        )
+    # Python's generator gives the same choice on every platform and version.
+    drawn = set(random.Random(seed).sample(range(len(train)), count))
+    return {
+        TRAIN: [e for i, e in enumerate(train) if i not in drawn],
+        VALIDATION: [e for i, e in enumerate(train) if i in drawn],
+    }
+
+
+def _fill_words(model: Model, task: Task[Any], path: Path) -> None:
+    layer = model.word_embedding
+    if layer is None:
+        raise UsageError(f"model {model.name!r} has no layer for word vectors")
+    found = read_word_vectors(path, task.words())
+    if found.width != layer.embedding_dim:
+        raise UsageError(
+            f"the vectors of {path} have {found.width} numbers, model {model.name!r} takes "
+            f"{layer.embedding_dim}",
+            hint=f"--set model.word_width={found.width}",
+        )
+    with torch.no_grad():
+        rows = torch.from_numpy(found.places)
+        layer.weight[rows] = torch.from_numpy(found.vectors)
+
+
+def take_over(model: Model, task: Task[Any], source: Path) -> int:
+    """Copies entries of equal name and shape from a run or a checkpoint; how many comes back.
+
+    Of a run the vectors of words that both vocabularies have are taken word by word.
+    UsageError if no entry fits: then the source is of another kind of model.
+    """
+    from vlpipe.models.published_files import read_state_dict
+
+    path = RunFolder(source).best if source.is_dir() else source
+    found, own = read_state_dict(path), model.state_dict()
+    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UsageError(f"{path} has no entry in common with model {model.name!r}")
+    layer = model.word_embedding
+    fresh = None if layer is None else layer.weight.detach().clone()
+    model.load_state_dict(fitting, strict=False)
+    if source.is_dir() and layer is not None and fresh is not None:
+        other, other_task = load_model(path)
+        layer.weight.data.copy_(fresh)  # equal sizes are not equal vocabularies
+        _take_words(layer, task, other.word_embedding, other_task)
+    return len(fitting)
+
+
+def _take_words(
+    layer: nn.Embedding, task: Task[Any], other: nn.Embedding | None, other_task: Task[Any]
+) -> None:
+    if other is None or other.embedding_dim != layer.embedding_dim:
+        return
+    places = {word: place for place, word in enumerate(other_task.words())}
+    with torch.no_grad():
+        for place, word in enumerate(task.words()):
+            if word in places:
+                layer.weight[place] = other.weight[places[word]]
