@@ -1,7 +1,6 @@
 """The parts of one batch: opened when a feature gets its first rows, closed when they are full."""
 
 import logging
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,17 +9,15 @@ import numpy.typing as npt
 
 from vlpipe.stores import zarr_metadata
 from vlpipe.stores.change import VIDEO_COLUMNS, PendingPart
-from vlpipe.stores.errors import StoreUnwritable, VlpipeError
+from vlpipe.stores.errors import VlpipeError
 from vlpipe.stores.features import FeatureDefinition
-from vlpipe.stores.layout import DATA, NODE_FILE, generation_folder
-from vlpipe.stores.part import Part, PartWriter
+from vlpipe.stores.part import PartWriter
 from vlpipe.stores.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 PART_MAX_VIDEOS = 4096  # more would make a ledger entry slow to read
 PART_MAX_BYTES = 256 * 2**20
-GRACE_S = 24 * 3600.0  # collection leaves parts alone that are younger
 
 
 @dataclass
@@ -55,7 +52,7 @@ class BatchParts:
         """Adds a video; `facts` are its values of the last columns of VIDEO_COLUMNS."""
         part = self._open.get(definition.name)
         if part is None:
-            self._make_nodes(definition)
+            make_nodes(self._storage, definition)
             part = _OpenPart(PartWriter(self._storage, definition, self._batch))
             self._folders.append(part.writer.folder)
             self._open[definition.name] = part
@@ -69,18 +66,6 @@ class BatchParts:
         for name in list(self._open):
             self._finish_part(name)
         return self._finished
-
-    def check(self, part: Part) -> None:
-        """Raises unless a finished part is as it was written and young enough to be committed."""
-        part.check_files(self._storage)
-        written = self._storage.modified(f"{part.folder}/{NODE_FILE}")
-        age_s = math.inf if written is None else self._storage.now() - written
-        if age_s > GRACE_S / 2:
-            # It could be collected as a leftover in the moment in which it is committed.
-            raise StoreUnwritable(
-                f"{self._storage.url}/{part.folder} is {age_s / 3600:.0f} hours old",
-                hint="commit smaller batches",
-            )
 
     def abandon(self, *, is_removed: bool) -> None:
         """Closes all files, and removes the parts unless a ledger entry may name them."""
@@ -97,16 +82,6 @@ class BatchParts:
         except VlpipeError as error:
             logger.info("a leftover stays until it is collected: %s", error)
 
-    def _make_nodes(self, definition: FeatureDefinition) -> None:
-        """The Zarr groups above a part. All writers make them alike, so it matters not who."""
-        folder = generation_folder(definition.name, definition.generation)
-        for name, node in (
-            (f"{DATA}/{definition.name}/{NODE_FILE}", zarr_metadata.group()),
-            (f"{folder}/{NODE_FILE}", zarr_metadata.generation_group(definition)),
-        ):
-            if self._storage.size(name) is None:
-                self._storage.create(name, zarr_metadata.encode(node))
-
     def _finish_part(self, name: str) -> None:
         part = self._open[name]
         writer = part.writer
@@ -122,3 +97,10 @@ class BatchParts:
         ]
         videos = dict(zip(VIDEO_COLUMNS, columns, strict=True))
         self._finished.append(PendingPart(writer.definition, finished, videos))
+
+
+def make_nodes(storage: Storage, definition: FeatureDefinition) -> None:
+    """The Zarr groups above a part. All writers make them alike, so it matters not who."""
+    for name, node in zarr_metadata.groups_above(definition).items():
+        if storage.size(name) is None:
+            storage.create(name, zarr_metadata.encode(node))

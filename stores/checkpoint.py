@@ -27,6 +27,7 @@ from vlpipe.stores.checksum import crc32c, crc32c_hex
 from vlpipe.stores.errors import StoreDamaged, StoreTooNew
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState
+from vlpipe.stores.layered import Layered
 from vlpipe.stores.layout import (
     CHECKPOINT_FILE,
     CHECKPOINTS,
@@ -37,7 +38,7 @@ from vlpipe.stores.layout import (
 )
 from vlpipe.stores.manifest import Manifest, PartTable
 from vlpipe.stores.sealed_json import Json, seal, unseal
-from vlpipe.stores.state import Layered, State
+from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
 
 logger = logging.getLogger(__name__)

@@ -101,8 +101,9 @@ def manifest_table(generation: GenerationState, numbers: dict[Part, int]) -> pa.
     table = pa.Table.from_arrays(arrays, schema=MANIFEST_SCHEMA)
     manifest = generation.manifest
     if manifest is not None:
-        below = manifest.table.filter(pa.array(_is_live(generation)))
-        old = below.column("part").to_numpy()
+        is_live = _is_live(generation)
+        below = manifest.table.filter(pa.array(is_live))
+        old = manifest.part_numbers[is_live]
         new = np.zeros(int(old.max(initial=-1)) + 1, np.int32)
         for number in np.unique(old).tolist():
             new[number] = numbers[manifest.parts[number]]
@@ -203,7 +204,7 @@ def _live_by_part(generation: GenerationState) -> Iterable[tuple[Part, int, int]
     manifest = generation.manifest
     if manifest is not None:
         is_live = _is_live(generation)
-        numbers = manifest.table.column("part").to_numpy()[is_live]
+        numbers = manifest.part_numbers[is_live]
         videos = np.bincount(numbers)
         rows = np.bincount(numbers, manifest.row_sizes[is_live])
         for number in np.flatnonzero(videos).tolist():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from vlpipe import __version__
 from vlpipe.stores.errors import StoreTooNew, StoreUnwritable
+from vlpipe.stores.history import load_state, oldest_entry
 from vlpipe.stores.layout import FORMAT_VERSION, now_utc
 from vlpipe.stores.ledger import Entry, Ledger, Op, pause
 from vlpipe.stores.state import State
@@ -38,6 +39,9 @@ def commit(
         if newer.version > state.version:
             last_progress = time.monotonic()
         state = newer
+        if oldest_entry(storage) > state.version + 1:
+            # The entry after ours is absent because it was collected: its number is not free.
+            state = load_state(storage)
         if state.min_writer > FORMAT_VERSION:
             raise StoreTooNew(
                 f"{storage.url} is to be written in format {state.min_writer}, this vlpipe writes "

@@ -2,20 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from vlpipe.stores.batch_parts import GRACE_S
 from vlpipe.stores.change import Mode
 from vlpipe.stores.commit import commit
 from vlpipe.stores.creation import check_store, create_store
 from vlpipe.stores.errors import StoreNotFound, UsageError, VlpipeError
 from vlpipe.stores.features import FeatureDefinition
-from vlpipe.stores.history import load_state
-from vlpipe.stores.layout import check_video_id
+from vlpipe.stores.history import load_state, oldest_entry, version_at
+from vlpipe.stores.layout import RETENTION_S, TARGET_BYTES, check_video_id
 from vlpipe.stores.ledger import Ledger, Op
 from vlpipe.stores.lookup import check_complete, feature_missing, find_generation
+from vlpipe.stores.part import GRACE_S
 from vlpipe.stores.references import read_tag, write_pin, write_tag
 from vlpipe.stores.snapshot import Snapshot
 from vlpipe.stores.state import State
@@ -23,7 +24,9 @@ from vlpipe.stores.storage import Storage, open_storage
 from vlpipe.stores.writer import FeatureWriter
 
 if TYPE_CHECKING:
+    from vlpipe.stores.compaction import CompactReport
     from vlpipe.stores.garbage import GarbageReport
+    from vlpipe.stores.verification import VerifyReport
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +48,32 @@ class FeatureStore(Snapshot):
 
     @classmethod
     def open(
-        cls, url: str | Path, version: int | str | None = None, *, durability: str = "power"
+        cls,
+        url: str | Path,
+        version: int | str | None = None,
+        *,
+        at: str | datetime | None = None,
+        durability: str = "power",
     ) -> Self:
-        """The store at a path, `file://PATH` or `memory://NAME`; StoreNotFound if there is none.
+        """The store at a path, `file://PATH`, `s3://BUCKET/PATH` or `memory://NAME`;
+        StoreNotFound if there is none.
 
         version: None for the newest, a number, or a tag. A handle with a given version only reads.
+        at: the newest version of this time instead: a datetime, or text such as
+            2026-05-04T10:11:12Z (UTC where it names no zone), by the clocks of the writers.
         durability: what a commit survives: "power" (a loss of power) or "process" (the death of
             the process only; faster).
         """
         storage = open_storage(url, durability=durability)
         check_store(storage)
-        number = read_tag(storage, version) if isinstance(version, str) else version
+        if at is not None and version is not None:
+            raise UsageError("a version and a time were given; one of them is enough")
+        if at is not None:
+            number: int | None = version_at(storage, at)
+        else:
+            number = read_tag(storage, version) if isinstance(version, str) else version
         state = load_state(storage, number)
-        return cls(storage, state, durability=durability, is_pinned=version is not None)
+        return cls(storage, state, durability=durability, is_pinned=number is not None)
 
     @classmethod
     def create(cls, url: str | Path, *, durability: str = "power") -> Self:
@@ -200,22 +216,102 @@ class FeatureStore(Snapshot):
         self._write_checkpoint()
         return self._newest.version
 
-    def gc(self, grace_s: float = GRACE_S, *, dry_run: bool = True) -> "GarbageReport":
-        """What can be removed, or with `dry_run=False` was: parts of no commit and of no retained
-        version, leftovers of killed writers, outdated checkpoints; all older than `grace_s`.
+    def compact(
+        self,
+        features: Sequence[str] | None = None,
+        *,
+        target_bytes: int = TARGET_BYTES,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> "CompactReport":
+        """Rewrites small parts, and parts with many dead rows, into parts of about `target_bytes`.
 
-        Retained are the versions of the last seven days, tags and pins. With a `grace_s` under a
-        day no writer may be at work.
+        Runs beside readers and writers. The old parts are garbage once no retained version names
+        them; `gc` removes them. features: None for all, else `feature` (each of its generations)
+        or `feature@generation`. progress: told the bytes copied, piece by piece.
+        """
+        from vlpipe.stores.maintenance import compact_store
+
+        self._check_writable()
+        self._newest = self._load_newest()
+        report = compact_store(
+            self._storage,
+            self._newest,
+            self._commit_as,
+            features,
+            target_bytes=target_bytes,
+            is_dry_run=dry_run,
+            progress=progress,
+        )
+        if report.parts_after and not dry_run:
+            self.checkpoint()
+        return report
+
+    def verify(
+        self,
+        *,
+        deep: bool = True,
+        repair: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "VerifyReport":
+        """What is wrong with the bytes of this version, if anything; never raises for damage.
+
+        deep: compare every video with its checksum; otherwise only sizes and small files.
+        repair: mend what can be mended (see `vlpipe.stores.repair`) and report on the store as it
+            is then. Videos whose bytes are damaged become missing, and `lost` names them.
+        progress: called with the numbers of parts checked and of all parts.
+        """
+        report = super().verify(deep=deep or repair, progress=progress)
+        if not repair or report.is_sound:
+            return report
+        from vlpipe.stores.repair import repair_store
+
+        def newest() -> State:
+            self._newest = self._load_newest()
+            return self._newest
+
+        self._check_writable()
+        repairs = repair_store(self._storage, newest, self._commit_as, report)
+        self._write_checkpoint()
+        self.refresh()
+        report = super().verify(progress=progress)
+        report.repaired, report.lost = repairs.done, repairs.lost
+        return report
+
+    def gc(
+        self,
+        grace_s: float = GRACE_S,
+        *,
+        retention_s: float = RETENTION_S,
+        dry_run: bool = True,
+    ) -> "GarbageReport":
+        """What can be removed, or with `dry_run=False` was: parts of no commit and of no retained
+        version, leftovers of killed writers, outdated checkpoints and the entries below them; all
+        older than `grace_s`.
+
+        Retained are the versions of the last `retention_s` (seven days), tags and pins. With a
+        `grace_s` under a day no writer may be at work.
         """
         from vlpipe.stores.garbage import collect_garbage
 
         self._check_writable()
-        return collect_garbage(self._storage, grace_s=grace_s, is_dry_run=dry_run)
+        return collect_garbage(
+            self._storage, grace_s=grace_s, is_dry_run=dry_run, retention_s=retention_s
+        )
+
+    def unpurged(self) -> list[str]:
+        """Videos deleted with `purge` whose bytes still lie in some part, sorted. They go with
+        `compact`, and `gc` once the versions that had them are no longer retained."""
+        from vlpipe.stores.maintenance import unpurged_videos
+
+        return unpurged_videos(self._storage, self._state)
 
     # below
 
     def _load_newest(self) -> State:
         state = self._newest
+        if oldest_entry(self._storage) > state.version + 1:
+            return load_state(self._storage)  # what lies between was collected
         entries = Ledger(self._storage).entries(state.version, state.entry_id, None)
         return state.advanced(entries)
 
@@ -231,6 +327,9 @@ class FeatureStore(Snapshot):
                 f"this handle of {self.url} was opened at version {self.version} and only reads",
                 hint="open the store without a version",
             )
+
+    def _commit_as(self, resolve: Callable[[State], list[Op]], batch: str) -> State:
+        return self._commit(resolve, batch=batch)
 
     def _commit_now(self, resolve: Callable[[State], list[Op]]) -> int:
         self._check_writable()

@@ -64,6 +64,15 @@ class GenerationState:
     def mask(self, video_ids: Iterable[str]) -> None:
         self.changes.update(dict.fromkeys(video_ids))
 
+    def move(
+        self, video_ids: list[str], row_starts: list[int], part: Part, removed: set[str]
+    ) -> None:
+        """Videos of the removed parts lie in another part now, from these rows on."""
+        rows = self.find_many(video_ids)
+        for video_id, row_start, row in zip(video_ids, row_starts, rows, strict=True):
+            if row is not None and row.part.id in removed:
+                self.changes[video_id] = (part, row_start, *row[2:])
+
     # afterwards
 
     def find(self, video_id: str) -> VideoRow | None:

@@ -2,10 +2,12 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from vlpipe.stores.errors import StoreDamaged, UsageError
-from vlpipe.stores.layout import CHECKPOINTS
+from vlpipe.stores.errors import SnapshotGone, StoreDamaged, UsageError
+from vlpipe.stores.layout import CHECKPOINTS, OLDEST_ENTRY, parse_utc
 from vlpipe.stores.ledger import Ledger, Op
+from vlpipe.stores.sealed_json import unseal
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
 
@@ -21,11 +23,64 @@ def load_state(storage: Storage, version: int | None = None) -> State:
     if version is not None and version < 0:
         raise UsageError(f"version {version} of {storage.url} cannot be: versions count from 0")
     base = _nearest_checkpoint(storage, version)
+    if base.version == 0 and version != 0:
+        _check_not_removed(storage, version)
     entries = Ledger(storage).entries(base.version, base.entry_id, version)
     state = base.advanced(entries)
     if version is not None and state.version < version:
         raise UsageError(f"{storage.url} has no version {version}; the newest is {state.version}")
     return state
+
+
+def oldest_entry(storage: Storage) -> int:
+    """The version of the oldest entry that must exist: 1, unless collection has said otherwise."""
+    try:
+        data = storage.read(OLDEST_ENTRY)
+    except FileNotFoundError:
+        return 1
+    return int(unseal(data, f"{storage.url}/{OLDEST_ENTRY}")["version"])
+
+
+def version_at(storage: Storage, at: str | datetime) -> int:
+    """The newest version whose entry was written at or before a time, by the clocks of its
+    writers; 0 before the first. `at`: ISO 8601; without a zone it is UTC.
+
+    Raises SnapshotGone when the entries of that time were removed.
+    """
+    try:
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    except ValueError as error:
+        raise UsageError(f"{at!r} is not a time such as 2026-05-04T10:11:12Z") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    ledger = Ledger(storage)
+    for version in reversed(ledger.versions()):
+        entry = ledger.read(version)
+        if entry is not None and parse_utc(entry.time) <= moment:
+            return version
+    oldest = oldest_entry(storage)
+    if oldest > 1:
+        raise _gone(storage, f"the version of {at}", oldest)
+    return 0
+
+
+def _check_not_removed(storage: Storage, version: int | None) -> None:
+    """Raises SnapshotGone where collection has removed the history up to a later checkpoint."""
+    oldest = oldest_entry(storage)
+    if oldest > 1:
+        if version is not None and version < oldest:
+            raise _gone(storage, f"version {version}", oldest)
+        raise StoreDamaged(
+            f"{storage.url} has no sound checkpoint left for the entries from {oldest} on",
+            hint="copy ckpt/ from a backup of the store",
+        )
+
+
+def _gone(storage: Storage, what: str, oldest: int) -> SnapshotGone:
+    return SnapshotGone(
+        f"the history of {what} of {storage.url} was collected; entries begin at {oldest}",
+        hint="tag or pin versions that must stay",
+    )
 
 
 def _nearest_checkpoint(storage: Storage, version: int | None) -> State:
@@ -85,7 +140,11 @@ def _summary(op: Op) -> str:
         words.append(f"{len(videos['id'])} videos")
     elif isinstance(videos, list):
         words.append(f"{len(videos)} videos")
-        words.append("of " + ", ".join(op["features"]) if op["features"] else "of all features")
+        if "features" in op:
+            names = op["features"]
+            words.append("of " + ", ".join(names) if names else "of all features")
+    if kind == "rewrite":
+        words.append(f"{len(op['remove'])} parts into {len(op['add'])}")
     if op.get("reason"):
         words.append(f"({op['reason']})")
     return " ".join(words)

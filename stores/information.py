@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState
 from vlpipe.stores.row_file import row_size_bytes
 from vlpipe.stores.state import State
+from vlpipe.stores.stored_dtypes import stored_dtype
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class FeatureInfo:
 def feature_info(state: State, generation: GenerationState) -> FeatureInfo:
     definition = generation.definition
     num_videos, num_rows = generation.counts
-    row_bytes = row_size_bytes(np.dtype(definition.dtype), definition.row_shape)
+    row_bytes = row_size_bytes(stored_dtype(definition.dtype), definition.row_shape)
     return FeatureInfo(
         name=definition.name,
         generation=generation.generation,

@@ -2,6 +2,7 @@
 
     vlpipe-store.json            made last at creation: this folder is a store
     log/<20 digits>.json         ledger entries, from 1 without gaps
+    log/oldest.json              where they begin since collection removed older ones
     ckpt/<20 digits>/            the state folded up to that entry
     refs/tags/, refs/pins/       versions that must be kept
     data/<feature>/<generation>/<part>/<array>/c.0.0
@@ -18,6 +19,7 @@ FORMAT_VERSION = 1  # newest format that this code reads and writes
 
 STORE_FILE = "vlpipe-store.json"
 LOG = "log"
+OLDEST_ENTRY = "log/oldest.json"
 CHECKPOINTS = "ckpt"
 LATEST_CHECKPOINT = "ckpt/latest.json"
 CHECKPOINT_FILE = "checkpoint.json"
@@ -26,6 +28,9 @@ PINS = "refs/pins"
 DATA = "data"
 NODE_FILE = "zarr.json"
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of killed writers; ignored by readers
+
+RETENTION_S = 7 * 24 * 3600.0  # old versions stay readable so long
+TARGET_BYTES = 2**30  # of the parts that compaction makes
 
 MAX_VIDEO_ID_BYTES = 1024
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -4,14 +4,16 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from vlpipe.stores.errors import StoreUnwritable
 from vlpipe.stores.storage import Bytes
+
+_PIECE_BYTES = 2**20
 
 
 class LocalFile:
@@ -24,17 +26,36 @@ class LocalFile:
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
 
-    def read_into(self, offset: int, target: npt.NDArray[Any]) -> int:
-        num_read = os.preadv(self._descriptor, (target.data,), offset)
-        if num_read == target.nbytes:
+    def read_into(self, offset: int, *targets: npt.NDArray[Any]) -> int:
+        buffers: Any = targets  # arrays are buffers, which type stubs know from Python 3.12 on
+        num_read = os.preadv(self._descriptor, buffers, offset)
+        if num_read == (targets[0].nbytes if len(targets) == 1 else sum(t.nbytes for t in targets)):
             return num_read
-        # The kernel moves at most 2 GiB at once and may stop earlier.
-        data = target.reshape(-1).view(np.uint8)
-        while num_read < len(data):
-            more = os.preadv(self._descriptor, (data[num_read:].data,), offset + num_read)
-            if more == 0:
-                break
-            num_read += more
+        return self._read_on(offset, num_read, targets)
+
+    def read_cached(self, offset: int, *targets: npt.NDArray[Any]) -> int:
+        """The same of what is in memory already; waits for no disk and may read less."""
+        buffers: Any = targets
+        try:
+            return os.preadv(self._descriptor, buffers, offset, os.RWF_NOWAIT)
+        except OSError:  # nothing is in memory, or this file system cannot tell
+            return 0
+
+    def announce(self, offset: int, num_bytes: int) -> None:
+        """Lets the kernel begin to read a range that is about to be asked for."""
+        os.posix_fadvise(self._descriptor, offset, num_bytes, os.POSIX_FADV_WILLNEED)
+
+    def _read_on(self, offset: int, num_read: int, targets: Sequence[npt.NDArray[Any]]) -> int:
+        """The kernel moves at most 2 GiB at once and may stop earlier: the rest, in pieces."""
+        end = 0
+        for target in targets:
+            start, end = end, end + target.nbytes
+            data: Any = target.reshape(-1).view(np.uint8)
+            while num_read < end:
+                more = os.preadv(self._descriptor, (data[num_read - start :],), offset + num_read)
+                if more == 0:
+                    return num_read
+                num_read += more
         return num_read
 
     def __del__(self) -> None:
@@ -44,26 +65,41 @@ class LocalFile:
 
 
 class LocalStream:
-    """A file that grows at its end; the first `reserve_bytes` are written at close."""
+    """A file that grows at its end; the first `reserve_bytes` are written at close.
+
+    Bytes go to the file in pieces of a MiB at multiples of a MiB: Linux then keeps the file in
+    large pages, from which warm reads copy a quarter faster than from those of small writes.
+    """
 
     def __init__(self, path: str, descriptor: int, reserve_bytes: int) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
-        try:
-            self.write(bytes(reserve_bytes))
-        except BaseException:
-            self.abandon()
-            raise
+        self._buffer = np.empty(_PIECE_BYTES, np.uint8)  # takes memory only where it is filled
+        self._buffer[:reserve_bytes] = 0
+        self._filled = reserve_bytes
 
     def write(self, data: Bytes) -> None:
         if self._descriptor is None:
             raise ValueError(f"{self._path} is closed")
-        with writing(self._path):
-            write_all(self._descriptor, data)
+        left = _as_bytes(data)
+        while len(left):
+            if self._filled == 0 and len(left) >= _PIECE_BYTES:
+                whole = len(left) - len(left) % _PIECE_BYTES
+                self._put(left[:whole])
+                left = left[whole:]
+                continue
+            count = min(_PIECE_BYTES - self._filled, len(left))
+            self._buffer[self._filled : self._filled + count] = left[:count]
+            self._filled += count
+            left = left[count:]
+            if self._filled == _PIECE_BYTES:
+                self._put(self._buffer)
+                self._filled = 0
 
     def close(self, head: bytes) -> None:
         if self._descriptor is None:
             raise ValueError(f"{self._path} is closed")
+        self._put(self._buffer[: self._filled])
         with writing(self._path):
             written = 0
             while written < len(head):
@@ -76,6 +112,16 @@ class LocalStream:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def _put(self, data: npt.NDArray[np.uint8]) -> None:
+        with writing(self._path):
+            write_all(cast("int", self._descriptor), data)
+
+
+def _as_bytes(data: Bytes) -> npt.NDArray[np.uint8]:
+    if isinstance(data, bytes):
+        return np.frombuffer(data, np.uint8)
+    return data.reshape(-1).view(np.uint8)
 
 
 def write_all(descriptor: int, data: Bytes) -> None:

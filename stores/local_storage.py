@@ -27,7 +27,7 @@ from vlpipe.stores.local_files import (
     write_all,
     writing,
 )
-from vlpipe.stores.storage import Bytes
+from vlpipe.stores.storage import Bytes, Request
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -62,6 +62,23 @@ class LocalStorage:
     def open(self, name: str) -> LocalFile:
         with self._reading(name) as path:
             return LocalFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def read_ranges(self, requests: Sequence[Request]) -> list[int]:
+        # What is in memory is copied at once. The rest is announced before any of it is waited
+        # for, so that the disk sees all of it.
+        counts = []
+        waiting = []
+        for number, (file, offset, targets) in enumerate(requests):
+            if not isinstance(file, LocalFile):
+                raise TypeError(f"{file} is no file of {self.url}")
+            num_bytes = sum([target.nbytes for target in targets])
+            counts.append(file.read_cached(offset, *targets))
+            if counts[-1] < num_bytes:
+                file.announce(offset, num_bytes)
+                waiting.append((number, file))
+        for number, file in waiting:
+            counts[number] = file.read_into(requests[number][1], *requests[number][2])
+        return counts
 
     def size(self, name: str) -> int | None:
         try:

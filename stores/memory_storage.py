@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.stores.storage import Bytes
+from vlpipe.stores.storage import Bytes, Request
 
 
 class MemoryStorage:
@@ -42,6 +42,9 @@ class MemoryStorage:
 
     def open(self, name: str) -> "MemoryObject":
         return MemoryObject(self.map(name))
+
+    def read_ranges(self, requests: Sequence[Request]) -> list[int]:
+        return [file.read_into(offset, *targets) for file, offset, targets in requests]
 
     def size(self, name: str) -> int | None:
         found = self._objects.get(name)
@@ -91,10 +94,13 @@ class MemoryObject:
         self._data = data
         self.size = len(data)
 
-    def read_into(self, offset: int, target: npt.NDArray[Any]) -> int:
-        found = self._data[offset : offset + target.nbytes]
-        target.reshape(-1).view(np.uint8)[: len(found)] = found
-        return len(found)
+    def read_into(self, offset: int, *targets: npt.NDArray[Any]) -> int:
+        first = offset
+        for target in targets:
+            found = self._data[offset : offset + target.nbytes]
+            target.reshape(-1).view(np.uint8)[: len(found)] = found
+            offset += len(found)
+        return offset - first
 
 
 class MemoryStream:

@@ -1,5 +1,7 @@
 """A part: the immutable folder with the rows of one feature for a batch of videos."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,12 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vlpipe.stores import zarr_metadata
-from vlpipe.stores.errors import StoreDamaged
+from vlpipe.stores.checksum import crc32c
+from vlpipe.stores.errors import StoreDamaged, StoreUnwritable
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.layout import NODE_FILE, array_file, new_part_id, part_folder
-from vlpipe.stores.row_file import BASE, RowFileShape, RowFileWriter
+from vlpipe.stores.row_file import BASE, RowFileShape, RowFileWriter, row_size_bytes
 from vlpipe.stores.small_array import encode_numbers, encode_texts
 from vlpipe.stores.storage import Storage
+from vlpipe.stores.stored_dtypes import stored_dtype
+
+GRACE_S = 24 * 3600.0  # collection leaves parts alone that are younger
 
 _SPANS_DTYPE = np.dtype("<f8")
 
@@ -54,6 +60,10 @@ class Part:
     def rows_shape(self) -> RowFileShape:
         dtype = np.dtype(self.dtype).newbyteorder("<")
         return RowFileShape(self.num_rows, dtype, self.row_shape, self.chunk_rows)
+
+    @cached_property
+    def rows_dtype(self) -> np.dtype[Any]:
+        return self.rows_shape.dtype
 
     @property
     def spans_shape(self) -> RowFileShape:
@@ -114,6 +124,18 @@ class Part:
                     + f", expected {expected} bytes"
                 )
 
+    def check_committable(self, storage: Storage) -> None:
+        """Raises unless a finished part is as it was written and young enough to be committed."""
+        self.check_files(storage)
+        written = storage.modified(f"{self.folder}/{NODE_FILE}")
+        age_s = math.inf if written is None else storage.now() - written
+        if age_s > GRACE_S / 2:
+            # It could be collected as a leftover in the moment in which it is committed.
+            raise StoreUnwritable(
+                f"{storage.url}/{self.folder} is {age_s / 3600:.0f} hours old",
+                hint="commit smaller batches",
+            )
+
 
 class PartWriter:
     """Streams videos into a new part. The part counts only when a ledger entry names it."""
@@ -123,7 +145,7 @@ class PartWriter:
         self.id = new_part_id(batch)
         self.folder = part_folder(definition.name, definition.generation, self.id)
         self._storage = storage
-        dtype = np.dtype(definition.dtype).newbyteorder("<")
+        dtype = stored_dtype(definition.dtype)
         num_axes = 1 + len(definition.row_shape)
         self._rows = RowFileWriter(
             storage, array_file(self.folder, "rows", num_axes), dtype, definition.row_shape
@@ -131,6 +153,7 @@ class PartWriter:
         self._spans = RowFileWriter(
             storage, array_file(self.folder, "spans", 2), _SPANS_DTYPE, (2,)
         )
+        self._row_bytes = row_size_bytes(dtype, definition.row_shape)
         # One list a column: the small arrays and the columns of the ledger entry.
         self.video_ids: list[str] = []
         self.row_starts: list[int] = []
@@ -141,20 +164,31 @@ class PartWriter:
     @property
     def num_bytes(self) -> int:
         """Bytes of rows so far."""
-        return (
-            self._rows.num_rows
-            * RowFileShape.of(
-                1, np.dtype(self.definition.dtype), self.definition.row_shape
-            ).row_bytes
-        )
+        return self._rows.num_rows * self._row_bytes
 
     def append(self, video_id: str, rows: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> None:
         """Adds a video; rows and spans are C-contiguous, little endian, of the stored dtype."""
-        self.row_starts.append(self._rows.num_rows)
-        self.crc32cs.append(self._rows.append(rows))
-        self.spans_crc32cs.append(self._spans.append(spans))
-        self.row_sizes.append(len(rows))
-        self.video_ids.append(video_id)
+        facts = (video_id, len(rows), crc32c(rows), crc32c(spans))
+        self.append_many([facts], rows, spans)
+
+    def append_many(
+        self,
+        videos: Sequence[tuple[str, int, int, int]],
+        rows: npt.NDArray[Any],
+        spans: npt.NDArray[np.float64],
+    ) -> None:
+        """Adds videos whose rows follow each other; of each its id, its number of rows, and the
+        CRC-32C of its rows and of its spans."""
+        start = self._rows.num_rows
+        self._rows.append(rows)
+        self._spans.append(spans)
+        for video_id, size, crc, spans_crc in videos:
+            self.video_ids.append(video_id)
+            self.row_starts.append(start)
+            self.row_sizes.append(size)
+            self.crc32cs.append(crc)
+            self.spans_crc32cs.append(spans_crc)
+            start += size
 
     def close(self) -> Part:
         """Finishes all files and makes them durable, the part's own zarr.json last."""
@@ -189,7 +223,7 @@ class PartWriter:
             generation=self.definition.generation,
             num_rows=rows.num_rows,
             num_videos=len(self.video_ids),
-            dtype=self.definition.dtype,
+            dtype=rows.dtype.name,
             row_shape=self.definition.row_shape,
             chunk_rows=rows.chunk_rows,
             codec="none",

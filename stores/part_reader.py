@@ -1,9 +1,8 @@
 """Reading rows out of parts: one system call for a video, straight into the caller's array."""
 
-import os
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+import resource
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,13 @@ from vlpipe.stores.checksum import crc32c, extend_crc32c
 from vlpipe.stores.errors import StoreDamaged, VlpipeError
 from vlpipe.stores.part import Part
 from vlpipe.stores.row_file import BASE
-from vlpipe.stores.storage import RangeReader, Storage
+from vlpipe.stores.row_selection import RowSelection, selected_runs
+from vlpipe.stores.storage import RangeReader, Request, Storage
 
-MAX_OPEN_FILES = 128
+ArrayName = Literal["rows", "spans"]
+
 _BLOCK_BYTES = 2**20
+_MOST_TARGETS = 512  # of one request; the kernel takes 1,024
 
 SPANS_DTYPE = np.dtype("<f8")
 
@@ -23,100 +25,185 @@ SPANS_DTYPE = np.dtype("<f8")
 class PartReader:
     """Ranges of rows of the parts of one store, by way of a few open files.
 
-    Descriptors are opened again when the process is another one (after a fork).
+    Files that a forked process inherits serve it as well: reads name their offset, so processes
+    share no position.
     """
 
     def __init__(self, storage: Storage, explain_missing: Callable[[Part], VlpipeError]) -> None:
         self._storage = storage
         self._explain_missing = explain_missing
-        self._files: OrderedDict[str, RangeReader] = OrderedDict()
-        self._pid = os.getpid()
+        self._files: dict[str, RangeReader] = {}  # the one opened first is closed first
+        self._maps: dict[str, npt.NDArray[np.uint8]] = {}
+        self._most_open = most_open_files()
 
-    def read_rows(self, part: Part, start: int, count: int, video_id: str) -> npt.NDArray[Any]:
-        """[count, *row_shape] of the stored dtype."""
-        if not part.is_plain:
-            return self._read_foreign(part, "rows", start, count)
-        shape = part.rows_shape
-        rows = np.empty((count, *part.row_shape), shape.dtype)
-        if count:
-            offset = part.base + start * shape.row_bytes
-            self._fill(part, part.rows_file, part.rows_bytes, offset, rows, video_id)
+    def read_at(
+        self, part: Part, offset: int, shape: tuple[int, ...], video_id: str
+    ) -> npt.NDArray[Any]:
+        """An array of this shape from the byte `offset` of the row file of a plain part on."""
+        rows = np.empty(shape, part.rows_dtype)
+        file = self._files.get(part.rows_file)
+        try:
+            if file is not None and file.read_into(offset, rows) == rows.nbytes:
+                return rows
+        except OSError:
+            pass  # once more, for the error with all its facts
+        self._fill(part, "rows", offset, rows, video_id)
         return rows
 
-    def read_spans(
-        self, part: Part, start: int, count: int, video_id: str
-    ) -> npt.NDArray[np.float64]:
-        """[count, 2] seconds."""
+    def read(
+        self, array: ArrayName, part: Part, start: int, count: int, video_id: str
+    ) -> npt.NDArray[Any]:
+        """Rows [count, *row_shape] of the stored dtype, or spans [count, 2] seconds."""
         if not part.is_plain:
-            return self._read_foreign(part, "spans", start, count)
-        spans = np.empty((count, 2), SPANS_DTYPE)
+            return self._read_foreign(part, array, start, count)
+        values = new_array(array, part, count)
         if count:
-            offset = BASE + start * 16
-            self._fill(part, part.spans_file, part.spans_bytes, offset, spans, video_id)
-        return spans
+            self._fill(part, array, file_offset(array, part, start), values, video_id)
+        return values
 
-    def crc32c(self, array: str, part: Part, start: int, count: int, video_id: str) -> int:
+    def read_selected(
+        self,
+        array: ArrayName,
+        part: Part,
+        start: int,
+        size: int,
+        selection: RowSelection,
+        video_id: str,
+    ) -> npt.NDArray[Any]:
+        """Some rows or spans of the video that lies at `start` and has `size` rows."""
+        runs, num_selected = selected_runs(selection, size)
+        values = new_array(array, part, num_selected)
+        for first, count, place in runs:
+            target = values[place : place + count]
+            if part.is_plain:
+                self._fill(part, array, file_offset(array, part, start + first), target, video_id)
+            else:
+                target[:] = self._read_foreign(part, array, start + first, count)
+        return values
+
+    def read_many(
+        self, array: ArrayName, wanted: Sequence[tuple[Part, int, npt.NDArray[Any], str]]
+    ) -> None:
+        """Fills many arrays, each from its part and first row on: in the order of the files,
+        neighbours by one request, and all announced to the storage together."""
+        plain = [item for item in wanted if item[0].is_plain and len(item[2])]
+        for part, start, target, _ in wanted:
+            if not part.is_plain:
+                target[...] = self._read_foreign(part, array, start, len(target))
+        plain.sort(key=lambda item: (item[0].folder, item[1]))
+        requests: list[Request] = []
+        owners: list[tuple[Part, int, str, list[npt.NDArray[Any]]]] = []
+        end: tuple[Part, int] | None = None
+        for part, start, target, video_id in plain:
+            if (
+                end is not None
+                and end[0] is part
+                and end[1] == start
+                and len(owners[-1][3]) < _MOST_TARGETS
+            ):
+                owners[-1][3].append(target)
+            else:
+                offset = file_offset(array, part, start)
+                owners.append((part, offset, video_id, [target]))
+                requests.append((self._file(part, array), offset, owners[-1][3]))
+            end = part, start + len(target)
+        try:
+            counts = self._storage.read_ranges(requests)
+        except OSError:
+            counts = [-1] * len(requests)
+        for (part, offset, video_id, targets), count in zip(owners, counts, strict=True):
+            if count == sum(target.nbytes for target in targets):
+                continue
+            for target in targets:  # once more, for the error with all its facts
+                self._fill(part, array, offset, target, video_id)
+                offset += target.nbytes
+
+    def view(self, part: Part, start: int, count: int) -> npt.NDArray[Any]:
+        """[count, *row_shape]: a read-only view of the mapped row file of a plain part."""
+        shape = part.rows_shape
+        offset = file_offset("rows", part, start)
+        data = self._map(part)[offset : offset + count * shape.row_bytes]
+        return data.view(shape.dtype).reshape(count, *part.row_shape)
+
+    def crc32c(self, array: ArrayName, part: Part, start: int, count: int, video_id: str) -> int:
         """CRC-32C of rows or spans, read in pieces: a long video needs no memory for it."""
-        read = self.read_rows if array == "rows" else self.read_spans
         row_bytes = part.rows_shape.row_bytes if array == "rows" else 16
         step = max(_BLOCK_BYTES // row_bytes, 1)
         result = crc32c(b"")
         for offset in range(0, count, step):
-            piece = read(part, start + offset, min(step, count - offset), video_id)
+            piece = self.read(array, part, start + offset, min(step, count - offset), video_id)
             result = extend_crc32c(result, piece)
         return result
 
     def close(self) -> None:
         self._files.clear()
+        self._maps.clear()
 
     def _fill(
-        self,
-        part: Part,
-        name: str,
-        num_bytes: int,
-        offset: int,
-        target: npt.NDArray[Any],
-        video_id: str,
+        self, part: Part, array: ArrayName, offset: int, target: npt.NDArray[Any], video_id: str
     ) -> None:
-        file = self._file(part, name, num_bytes)
+        file = self._file(part, array)
         try:
             num_read = file.read_into(offset, target)
         except OSError as error:
             raise StoreDamaged(
-                f"{self._storage.url}/{name}, video {video_id!r}: cannot be read: {error}"
+                f"{self._where(part, array)}, video {video_id!r}: cannot be read: {error}"
             ) from error
         if num_read != target.nbytes:
             raise StoreDamaged(
-                f"{self._storage.url}/{name}, video {video_id!r}: {num_read} of "
+                f"{self._where(part, array)}, video {video_id!r}: {num_read} of "
                 f"{target.nbytes} bytes could be read from byte {offset} on"
             )
 
-    def _file(self, part: Part, name: str, num_bytes: int) -> RangeReader:
-        if self._pid != os.getpid():
-            self._files, self._pid = OrderedDict(), os.getpid()
-        try:
-            file = self._files[name]
-            self._files.move_to_end(name)
+    def _file(self, part: Part, array: ArrayName) -> RangeReader:
+        name = part.rows_file if array == "rows" else part.spans_file
+        file = self._files.get(name)
+        if file is not None:
             return file
-        except KeyError:  # not open, or another thread has just dropped it
-            pass
         try:
             file = self._storage.open(name)
         except FileNotFoundError:
             raise self._explain_missing(part) from None
         except OSError as error:
-            raise StoreDamaged(f"{self._storage.url}/{name} cannot be opened: {error}") from error
-        if file.size != num_bytes:
-            raise StoreDamaged(
-                f"{self._storage.url}/{name} has {file.size} bytes, expected {num_bytes}",
-                hint="vlpipe store verify lists the videos concerned",
-            )
+            raise StoreDamaged(f"{self._where(part, array)} cannot be opened: {error}") from error
+        self._check_size(part, array, file.size)
         self._files[name] = file
-        while len(self._files) > MAX_OPEN_FILES:
-            self._files.popitem(last=False)
+        while len(self._files) > self._most_open:
+            self._files.pop(next(iter(self._files)), None)
         return file
 
-    def _read_foreign(self, part: Part, name: str, start: int, count: int) -> npt.NDArray[Any]:
+    def _map(self, part: Part) -> npt.NDArray[np.uint8]:
+        name = part.rows_file
+        data = self._maps.get(name)
+        if data is None:
+            try:
+                data = self._storage.map(name)
+            except FileNotFoundError:
+                raise self._explain_missing(part) from None
+            except OSError as error:
+                raise StoreDamaged(
+                    f"{self._where(part, 'rows')} cannot be mapped: {error}"
+                ) from error
+            self._check_size(part, "rows", len(data))
+            self._maps[name] = data
+            while len(self._maps) > self._most_open:
+                self._maps.pop(next(iter(self._maps)), None)
+        return data
+
+    def _check_size(self, part: Part, array: ArrayName, found: int) -> None:
+        expected = part.rows_bytes if array == "rows" else part.spans_bytes
+        if found != expected:
+            raise StoreDamaged(
+                f"{self._where(part, array)} has {found} bytes, expected {expected}",
+                hint="vlpipe store verify lists the videos concerned",
+            )
+
+    def _where(self, part: Part, array: ArrayName) -> str:
+        return f"{self._storage.url}/{part.rows_file if array == 'rows' else part.spans_file}"
+
+    def _read_foreign(
+        self, part: Part, array: ArrayName, start: int, count: int
+    ) -> npt.NDArray[Any]:
         """Rows or spans of a part whose codecs are not ours: zarr-python decodes them."""
         folder = self._storage.local_folder
         if folder is None or part.form != "zarr":
@@ -126,8 +213,27 @@ class PartReader:
             )
         import zarr
 
-        array = zarr.open_array(f"{folder}/{part.folder}/{name}", mode="r")
+        opened = zarr.open_array(f"{folder}/{part.folder}/{array}", mode="r")
         try:
-            return np.ascontiguousarray(array[start : start + count])
+            return np.ascontiguousarray(opened[start : start + count])
         except (OSError, ValueError, RuntimeError) as error:
             raise StoreDamaged(f"{self._storage.url}/{part.folder}: {error}") from error
+
+
+def file_offset(array: ArrayName, part: Part, start: int) -> int:
+    """The byte of the file of a plain part at which a row begins."""
+    if array == "rows":
+        return part.base + start * part.rows_shape.row_bytes
+    return BASE + start * 16
+
+
+def new_array(array: ArrayName, part: Part, count: int) -> npt.NDArray[Any]:
+    if array == "rows":
+        return np.empty((count, *part.row_shape), part.rows_dtype)
+    return np.empty((count, 2), SPANS_DTYPE)
+
+
+def most_open_files() -> int:
+    """A quarter of what this process may open, so that torch and others have enough."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1024 if soft < 0 else min(max(soft // 4, 16), 1024)

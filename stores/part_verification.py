@@ -13,7 +13,7 @@ from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import VideoRow
 from vlpipe.stores.layout import NODE_FILE, array_file
 from vlpipe.stores.part import Part
-from vlpipe.stores.part_reader import PartReader
+from vlpipe.stores.part_reader import ArrayName, PartReader
 from vlpipe.stores.row_file import BASE, RowFileShape
 from vlpipe.stores.small_array import decode_numbers, decode_texts
 from vlpipe.stores.storage import Storage
@@ -33,13 +33,7 @@ class PartVerifier:
         part = self._part
         if not part.is_plain:
             return
-        arrays = zarr_metadata.part_arrays(
-            self._definition, part.rows_shape, part.spans_shape, part.num_videos
-        )
-        nodes = {f"{part.folder}/{name}/{NODE_FILE}": node for name, node in arrays.items()}
-        nodes[f"{part.folder}/{NODE_FILE}"] = zarr_metadata.part_group(
-            self._definition, part.id, arrays
-        )
+        nodes = part_nodes(self._definition, part)
         for name, expected in nodes.items():
             try:
                 is_same = json.loads(self._storage.read(name)) == expected
@@ -75,7 +69,11 @@ class PartVerifier:
         """Videos whose rows or spans do not have their checksum, in the order of the file."""
         part = self._part
         for video_id, row in sorted(videos.items(), key=lambda item: item[1].row_start):
-            for array, expected in (("rows", row.crc32c), ("spans", row.spans_crc32c)):
+            checks: tuple[tuple[ArrayName, int], ...] = (
+                ("rows", row.crc32c),
+                ("spans", row.spans_crc32c),
+            )
+            for array, expected in checks:
                 where = f"{self._storage.url}: {array} of video {video_id!r} in {part.folder}"
                 try:
                     found = self._reader.crc32c(array, part, row.row_start, row.row_size, video_id)
@@ -97,7 +95,11 @@ class PartVerifier:
         for video_id, (start, size, *expected) in stored.items():
             if video_id in videos:
                 continue
-            for array, crc in zip(("rows", "spans"), expected, strict=True):
+            checks: tuple[tuple[ArrayName, int], ...] = (
+                ("rows", expected[0]),
+                ("spans", expected[1]),
+            )
+            for array, crc in checks:
                 try:
                     is_same = self._reader.crc32c(array, self._part, start, size, video_id) == crc
                 except VlpipeError:
@@ -147,3 +149,13 @@ class PartVerifier:
     def _numbers(self, array: str, dtype: str) -> npt.NDArray[Any]:
         name = array_file(self._part.folder, array, 1)
         return decode_numbers(self._storage.read(name), dtype, f"{self._storage.url}/{name}")
+
+
+def part_nodes(definition: FeatureDefinition, part: Part) -> dict[str, zarr_metadata.Json]:
+    """Every zarr.json of a plain part, by name, as the ledger implies it."""
+    arrays = zarr_metadata.part_arrays(
+        definition, part.rows_shape, part.spans_shape, part.num_videos
+    )
+    nodes = {f"{part.folder}/{name}/{NODE_FILE}": node for name, node in arrays.items()}
+    nodes[f"{part.folder}/{NODE_FILE}"] = zarr_metadata.part_group(definition, part.id, arrays)
+    return nodes

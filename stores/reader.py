@@ -6,20 +6,26 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from vlpipe.stores.batch_rows import BatchRows, Out, Pad, batch_array, targets_in
 from vlpipe.stores.checksum import crc32c
 from vlpipe.stores.errors import StoreDamaged, VideoMissing
+from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState, Location
 from vlpipe.stores.information import FeatureInfo, feature_info
-from vlpipe.stores.part_reader import PartReader
+from vlpipe.stores.part import Part
+from vlpipe.stores.part_reader import SPANS_DTYPE, ArrayName, PartReader, file_offset
+from vlpipe.stores.row_selection import RowSelection
 from vlpipe.stores.state import State
+from vlpipe.stores.stored_dtypes import BFLOAT16, read_dtype, stored_dtype, widened
+from vlpipe.stores.verified_videos import VerifiedVideos
 
 if TYPE_CHECKING:
     import dask.array
+    import xarray
 
 Verify = Literal["always", "first", "never"]
-RowSelection = slice | Sequence[int] | npt.NDArray[np.integer[Any]]
 
-_DASK_CHUNK_BYTES = 16 * 2**20
+_MOST_PLACES = 2**16  # about 20 MB of Python objects
 
 
 class FeatureReader:
@@ -35,8 +41,10 @@ class FeatureReader:
         self._state = state
         self._generation = generation
         self._parts = parts
-        self._rows_verified = _Verified(generation)
-        self._spans_verified = _Verified(generation)
+        self._is_bfloat16 = generation.definition.dtype == BFLOAT16
+        self._verified = {"rows": VerifiedVideos(generation), "spans": VerifiedVideos(generation)}
+        # Of some videos whose rows were compared: all that reading them again asks for.
+        self._places: dict[str, tuple[Part, int, tuple[int, ...]]] = {}
 
     @property
     def name(self) -> str:
@@ -47,9 +55,21 @@ class FeatureReader:
     def info(self) -> FeatureInfo:
         return feature_info(self._state, self._generation)
 
+    @property
+    def definition(self) -> FeatureDefinition:
+        return self._generation.definition
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the arrays that reading gives: the stored dtype, and float32 for bfloat16."""
+        return read_dtype(self._generation.definition.dtype)
+
     def __getitem__(self, video_id: str) -> npt.NDArray[Any]:
-        """[T, *row_shape] of the stored dtype; VideoMissing says why there are none."""
-        return self.read(video_id)
+        """[T, *row_shape]; VideoMissing says why there are none."""
+        place = self._places.get(video_id)
+        if place is None:
+            return self.read(video_id)
+        return self._parts.read_at(*place, video_id)
 
     @overload
     def read(
@@ -58,7 +78,8 @@ class FeatureReader:
         *,
         with_spans: Literal[False] = False,
         rows: RowSelection | None = None,
-        verify: Verify | None = None,
+        verify: Verify = "first",
+        copy: bool = True,
     ) -> npt.NDArray[Any]: ...
 
     @overload
@@ -68,7 +89,8 @@ class FeatureReader:
         *,
         with_spans: Literal[True],
         rows: RowSelection | None = None,
-        verify: Verify | None = None,
+        verify: Verify = "first",
+        copy: bool = True,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]: ...
 
     def read(
@@ -77,39 +99,90 @@ class FeatureReader:
         *,
         with_spans: bool = False,
         rows: RowSelection | None = None,
-        verify: Verify | None = None,
+        verify: Verify = "first",
+        copy: bool = True,
     ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-        """[T, *row_shape] of the stored dtype; with spans also [T, 2] float64 seconds.
+        """[T, *row_shape] of `dtype`; with spans also [T, 2] float64 seconds.
 
         rows: a slice or row numbers; only these are read and returned.
-        verify: when the checksum of the video's rows is compared: "first" (the default: when this
-            process reads the video for the first time), "always" or "never".
+        verify: when the checksum of the video's rows is compared: "first" (when this process
+            reads the video for the first time), "always" or "never".
+        copy: False gives a read-only view of the mapped file where rows are stored as they are
+            read. An I/O error behind such a view ends the process with SIGBUS, as with every
+            memory map.
 
         Raises VideoMissing with the reason, StoreDamaged when the bytes are not those committed.
         """
-        location = self._generation.locate(video_id)
-        if location is None:
-            raise self._missing(video_id)
-        verify = verify or "first"
-        values = self._read_array("rows", video_id, location, rows, verify)
+        location = self.locate(video_id)
+        values = self._read_array("rows", video_id, location, rows, verify, copy)
         if not with_spans:
             return values
-        return values, self._read_array("spans", video_id, location, rows, verify)
+        return values, self._read_array("spans", video_id, location, rows, verify, True)
 
-    def dask(self, video_id: str) -> "dask.array.Array":
-        """The rows as a lazy dask array [T, *row_shape], in chunks of at most 16 MiB."""
-        import dask.array
+    def read_spans(self, video_id: str, *, verify: Verify = "first") -> npt.NDArray[np.float64]:
+        """[T, 2] seconds: the half-open interval that each row describes."""
+        return self._read_array("spans", video_id, self.locate(video_id), None, verify, True)
 
-        lazy = LazyRows(self, video_id)
-        row_bytes = max(lazy.nbytes // max(lazy.shape[0], 1), 1)
-        chunk_rows = min(max(_DASK_CHUNK_BYTES // row_bytes, 1), max(lazy.shape[0], 1))
-        array: dask.array.Array = dask.array.from_array(  # type: ignore[no-untyped-call]
-            lazy,
-            chunks=(chunk_rows, *lazy.shape[1:]),
-            name=f"{self.name}-{lazy.token}",
-            meta=np.empty((0,) * lazy.ndim, lazy.dtype),
+    def read_batch(
+        self,
+        video_ids: Sequence[str],
+        *,
+        pad: Pad | None = None,
+        length: int | None = None,
+        with_spans: bool = False,
+        verify: Verify = "first",
+        out: Out = None,
+    ) -> BatchRows:
+        """Several videos at once, read in the order of the files straight into one array.
+
+        pad: "right" or "left" gives rows [B, T, *row_shape], filled up with zeros on that side;
+            None gives [sum of lengths, *row_shape], video after video.
+        length: T; None for the longest video. ValueError when a video is longer.
+        out: a C-contiguous array of the stored dtype (bfloat16: uint16) to read into, of the
+            shape of the result or with a longer first axis; or a function from shape to array.
+
+        Raises what `read` raises, before or after other videos of the batch were read.
+        """
+        ids = tuple(video_ids)
+        locations = [self.locate(video_id) for video_id in ids]
+        lengths = [location[2] for location in locations]
+        longest = max(lengths, default=0)
+        if length is not None and (pad is None or length < longest):
+            raise ValueError(f"length {length} needs padding and no longer video than {length}")
+        num_rows = longest if length is None else length
+        shape = (sum(lengths),) if pad is None else (len(ids), num_rows)
+        definition = self._generation.definition
+        rows = batch_array(out, (*shape, *definition.row_shape), stored_dtype(definition.dtype))
+        self._read_into(rows, "rows", ids, locations, pad, verify)
+        spans = None
+        if with_spans:
+            spans = np.empty((*shape, 2), SPANS_DTYPE)
+            self._read_into(spans, "spans", ids, locations, pad, verify)
+        is_to_widen = self._is_bfloat16 and out is None
+        return BatchRows(
+            ids, widened(rows) if is_to_widen else rows, np.array(lengths, np.int64), spans, pad
         )
-        return array
+
+    def dask(self, video_id: str | None = None) -> "dask.array.Array":
+        """A lazy dask array [T, *row_shape] of one video, in chunks of at most 16 MiB; without an
+        id of all of them, one after the other in the order of `ids()` (see `lengths`)."""
+        from vlpipe.stores.lazy_rows import dask_rows
+
+        # Equal content has equal names, so that dask recognises it.
+        if video_id is None:
+            name = f"{self.name}-{self._url}-{self._state.entry_id}"
+            return dask_rows(self, self.ids(), name)
+        part, _, _, crc, *_ = self.locate(video_id)
+        return dask_rows(self, [video_id], f"{self.name}-{part.id}-{video_id}-{crc:08x}")
+
+    def xarray(self, video_id: str) -> "xarray.DataArray":
+        """A lazy DataArray [row, *dimensions] with the coordinates `start` and `end` in seconds.
+
+        Needs the extra `xarray`.
+        """
+        from vlpipe.stores.lazy_rows import xarray_rows
+
+        return xarray_rows(self, video_id)
 
     def __contains__(self, video_id: object) -> bool:
         return isinstance(video_id, str) and self._generation.locate(video_id) is not None
@@ -123,6 +196,10 @@ class FeatureReader:
     def ids(self) -> list[str]:
         """Ids of all videos with rows, sorted."""
         return self._generation.video_ids()
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """[N] rows of each video, in the order of `ids()`."""
+        return np.array([self.locate(video_id)[2] for video_id in self.ids()], np.int64)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_reader, (self._url, self._state.version, self.name)
@@ -141,39 +218,75 @@ class FeatureReader:
 
     def _read_array(
         self,
-        array: Literal["rows", "spans"],
+        array: ArrayName,
         video_id: str,
         location: Location,
         selection: RowSelection | None,
         verify: Verify,
+        copy: bool,
     ) -> npt.NDArray[Any]:
-        part, start, size, rows_crc, spans_crc, number = location
-        if array == "rows":
-            read, expected, verified = self._parts.read_rows, rows_crc, self._rows_verified
-        else:
-            read, expected, verified = self._parts.read_spans, spans_crc, self._spans_verified
-        is_to_verify = verify == "always" or (
-            verify == "first" and not verified.has(video_id, number)
-        )
+        part, start, size, *_ = location
+        is_to_verify = self._is_to_verify(array, video_id, location, verify)
+        if not copy and part.is_plain and size and not self._is_bfloat16:
+            values = self._parts.view(part, start, size)
+            if is_to_verify:
+                self._compare(array, video_id, location, crc32c(values))
+            return values if selection is None else values[selection]
         if selection is None:
-            values = read(part, start, size, video_id)
-            found = crc32c(values) if is_to_verify else expected
+            values = self._parts.read(array, part, start, size, video_id)
+            if is_to_verify:
+                self._compare(array, video_id, location, crc32c(values))
         else:
-            found = expected
             if is_to_verify:
                 found = self._parts.crc32c(array, part, start, size, video_id)
-            values = _read_selection(
-                lambda first, count: read(part, start + first, count, video_id), selection, size
-            )
+                self._compare(array, video_id, location, found)
+            values = self._parts.read_selected(array, part, start, size, selection, video_id)
+        if self._is_bfloat16 and array == "rows":
+            values = widened(values)
+        if not copy:
+            values.flags.writeable = False
+        return values
+
+    def _read_into(
+        self,
+        values: npt.NDArray[Any],
+        array: ArrayName,
+        ids: tuple[str, ...],
+        locations: list[Location],
+        pad: Pad | None,
+        verify: Verify,
+    ) -> None:
+        targets = targets_in(values, [location[2] for location in locations], pad)
+        items = list(zip(ids, locations, targets, strict=True))
+        self._parts.read_many(
+            array, [(part, start, target, i) for i, (part, start, *_), target in items]
+        )
+        for video_id, location, target in items:
+            if self._is_to_verify(array, video_id, location, verify):
+                self._compare(array, video_id, location, crc32c(target))
+
+    def _is_to_verify(
+        self, array: ArrayName, video_id: str, location: Location, verify: Verify
+    ) -> bool:
+        if verify == "first":
+            return not self._verified[array].has(video_id, location[5])
+        return verify == "always"
+
+    def _compare(self, array: ArrayName, video_id: str, location: Location, found: int) -> None:
+        """Remembers that a checksum matches; StoreDamaged when it does not."""
+        part, start, size, rows_crc, spans_crc, number = location
+        expected = rows_crc if array == "rows" else spans_crc
         if found != expected:
             raise StoreDamaged(
                 f"{self._url}: {array} of video {video_id!r} of {self.name} in part "
                 f"{part.folder} have the checksum {found:08x}, expected {expected:08x}",
                 hint="vlpipe store verify lists all damaged videos",
             )
-        if is_to_verify:
-            verified.add(video_id, number)
-        return values
+        self._verified[array].add(video_id, number)
+        is_simple = array == "rows" and size and part.is_plain and not self._is_bfloat16
+        if is_simple and len(self._places) < _MOST_PLACES:
+            offset = file_offset("rows", part, start)
+            self._places[video_id] = (part, offset, (size, *part.row_shape))
 
     def _missing(self, video_id: str) -> VideoMissing:
         feature, generation = self._generation.key
@@ -190,66 +303,6 @@ class FeatureReader:
                 hint="vlpipe extract --retry-failed tries again",
             )
         return VideoMissing(f"{what}: never written", hint="vlpipe extract makes it")
-
-
-class _Verified:
-    """The videos whose checksum matched in this process: a byte each, not a Python object."""
-
-    def __init__(self, generation: GenerationState) -> None:
-        manifest = generation.manifest
-        self._numbers = bytearray(0 if manifest is None else len(manifest))
-        self._others: set[str] = set()  # videos added since the checkpoint
-
-    def has(self, video_id: str, number: int) -> bool:
-        return bool(self._numbers[number]) if number >= 0 else video_id in self._others
-
-    def add(self, video_id: str, number: int) -> None:
-        if number >= 0:
-            self._numbers[number] = 1
-        else:
-            self._others.add(video_id)
-
-
-class LazyRows:
-    """The rows of one video for dask: shape and dtype now, bytes when indexed. Pickles."""
-
-    def __init__(self, reader: FeatureReader, video_id: str) -> None:
-        part, _, size, crc, *_ = reader.locate(video_id)
-        self._reader = reader
-        self._video_id = video_id
-        self.shape = (size, *part.row_shape)
-        self.dtype = np.dtype(part.dtype)
-        self.ndim = len(self.shape)
-        self.nbytes = self.dtype.itemsize * int(np.prod(self.shape))
-        # Equal content has equal names, so that dask recognises it.
-        self.token = f"{part.id}-{video_id}-{crc:08x}"
-
-    def __getitem__(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        rows, *others = key
-        values = self._reader.read(self._video_id, rows=rows)
-        return values[(slice(None), *others)]
-
-
-def _read_selection(
-    read: Any,  # noqa: ANN401 - (first row, count) to rows
-    selection: RowSelection,
-    size: int,
-) -> npt.NDArray[Any]:
-    if isinstance(selection, slice):
-        first, stop, step = selection.indices(size)
-        if step == 1:
-            return np.asarray(read(first, max(stop - first, 0)))
-        numbers = np.arange(first, stop, step)
-    else:
-        numbers = np.asarray(selection, dtype=np.int64).reshape(-1)
-        if ((numbers < -size) | (numbers >= size)).any():
-            raise IndexError(f"row numbers {numbers.tolist()} are out of range for {size} rows")
-        numbers = np.where(numbers < 0, numbers + size, numbers)
-    if not len(numbers):
-        return np.asarray(read(0, 0))
-    # Rows that follow each other are read by one call.
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
-    return np.concatenate([read(int(run[0]), len(run)) for run in runs])
 
 
 def _open_reader(url: str, version: int, name: str) -> FeatureReader:

@@ -110,14 +110,13 @@ class RowFileWriter:
         self._stream: ObjectStream | None = None
         self.num_rows = 0
 
-    def append(self, rows: npt.NDArray[Any]) -> int:
-        """CRC-32C of the rows [T, *row_shape], which must have the dtype and be C-contiguous."""
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Adds rows [T, *row_shape], which must have the dtype and be C-contiguous."""
         if len(rows):
             if self._stream is None:  # a part of empty videos has no row file
                 self._stream = self._storage.stream(self._name, BASE)
             self._stream.write(rows)
             self.num_rows += len(rows)
-        return crc32c(rows)
 
     def close(self) -> RowFileShape:
         shape = RowFileShape.of(self.num_rows, self._dtype, self._row_shape)

@@ -19,6 +19,8 @@ from vlpipe.stores.storage import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from vlpipe.stores.batch_rows import Pad
+    from vlpipe.stores.row_choice import Sampling
     from vlpipe.stores.torch_dataset import StoreDataset
     from vlpipe.stores.verification import VerifyReport
 
@@ -129,15 +131,35 @@ class Snapshot:
         ids: Sequence[str] | None = None,
         *,
         with_spans: bool = False,
+        pad: "Pad" = "right",
+        num_rows: int | None = None,
+        sampling: "Sampling" = "even",
+        join: str | None = None,
     ) -> "StoreDataset":
         """A map-style torch Dataset; an item is {"id": str, feature: Tensor [T, *row_shape], ...}.
+        Its `loader(batch_size, ...)` is a DataLoader of padded batches.
 
         ids: which videos, in which order; None: all that have every feature, sorted by id.
         with_spans: adds "spans": {feature: Tensor [T, 2] float64 seconds}.
+        pad: the side on which batches are filled up with zeros.
+        num_rows: at most so many rows of each video, chosen by `sampling`: "even" takes the
+            middles of as many equal stretches, "random" one row of each (by torch's generator),
+            "first" the beginning.
+        join: a feature whose rows the others follow: item i has, of each other feature, for every
+            row of this one the row whose span has the nearest middle.
         """
         from vlpipe.stores.torch_dataset import StoreDataset
 
-        return StoreDataset(self, features, ids, with_spans=with_spans)
+        return StoreDataset(
+            self,
+            features,
+            ids,
+            with_spans=with_spans,
+            pad=pad,
+            num_rows=num_rows,
+            sampling=sampling,
+            join=join,
+        )
 
     def verify(
         self, *, deep: bool = True, progress: Callable[[int, int], None] | None = None

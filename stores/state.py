@@ -4,20 +4,18 @@ A state is a checkpoint (tables on disk, shared by mapping) and, over it, dictio
 the entries since then changed. It is never changed after it was made: `advanced` makes a new one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from vlpipe.stores.errors import StoreTooNew
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState
+from vlpipe.stores.layered import Layered
 from vlpipe.stores.layout import FORMAT_VERSION
 from vlpipe.stores.ledger import Entry, Op
 from vlpipe.stores.part import Part
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Failure(NamedTuple):
@@ -42,64 +40,6 @@ class Deletion(NamedTuple):
 
 FailureKey = tuple[str, str, str]  # feature, generation, video id
 DeletionKey = tuple[str, str | None]  # video id; feature, or None for all of them
-
-
-class Layered(Generic[K, V]):
-    """A mapping: what a checkpoint says, read when first needed, under what changed since."""
-
-    def __init__(self, load: Callable[[], dict[K, V]] = dict, num_below: int = 0) -> None:
-        self._base = _Late(load)
-        self._num_below = num_below  # known without reading; 0 saves reading
-        self._changes: dict[K, V | None] = {}
-
-    def copy(self) -> "Layered[K, V]":
-        other: Layered[K, V] = Layered(num_below=self._num_below)
-        other._base = self._base
-        other._changes = self._changes.copy()
-        return other
-
-    def get(self, key: K) -> V | None:
-        return self._changes[key] if key in self._changes else self._below().get(key)
-
-    def set(self, key: K, value: V) -> None:
-        self._changes[key] = value
-
-    def forget(self, keys: Iterable[K]) -> None:
-        if self._num_below:
-            self._changes.update(zip(keys, repeat(None), strict=False))
-        elif self._changes:
-            for key in keys:
-                self._changes.pop(key, None)
-
-    def items(self) -> Iterator[tuple[K, V]]:
-        for key, value in self._below().items():
-            if key not in self._changes:
-                yield key, value
-        for key, changed in self._changes.items():
-            if changed is not None:
-                yield key, changed
-
-    def forget_all(self, predicate: Callable[[K], bool]) -> None:
-        self.forget([key for key, _ in self.items() if predicate(key)])
-
-    def __bool__(self) -> bool:
-        return bool(self._num_below or self._changes)
-
-    def _below(self) -> dict[K, V]:
-        return self._base.get() if self._num_below else {}
-
-
-class _Late(Generic[K, V]):
-    """A dictionary that is read once, when first asked for, by all states that share it."""
-
-    def __init__(self, load: Callable[[], dict[K, V]]) -> None:
-        self._load = load
-        self._value: dict[K, V] | None = None
-
-    def get(self) -> dict[K, V]:
-        if self._value is None:
-            self._value = self._load()
-        return self._value
 
 
 @dataclass
@@ -156,6 +96,20 @@ class State:
         )
 
 
+def defined(op: Op) -> FeatureDefinition:
+    """What a `define` operation defines."""
+    return FeatureDefinition.from_json(
+        {"name": op["feature"], **op["spec"], "provenance": op["provenance"]}
+    )
+
+
+def named_parts(op: Op) -> list[dict[str, Any]]:
+    """The JSON of the parts that an operation brings into the store."""
+    if op["op"] == "add":
+        return [op["part"]]
+    return [added["part"] for added in op["add"]] if op["op"] == "rewrite" else []
+
+
 def _fold(state: State, op: Op, entry: Entry) -> None:
     fold = _FOLDS.get(op["op"])
     if fold is None or (op["op"] == "add" and "videos" not in op):
@@ -169,10 +123,7 @@ def _fold_define(state: State, op: Op, entry: Entry) -> None:
     key = (op["feature"], op["generation"])
     state.dropped.pop(key, None)
     if key not in state.generations:
-        definition = FeatureDefinition.from_json(
-            {"name": op["feature"], **op["spec"], "provenance": op["provenance"]}
-        )
-        state.generations[key] = GenerationState(definition, op["generation"])
+        state.generations[key] = GenerationState(defined(op), op["generation"])
 
 
 def _fold_activate(state: State, op: Op, entry: Entry) -> None:
@@ -234,6 +185,30 @@ def _fold_restore(state: State, op: Op, entry: Entry) -> None:
     )
 
 
+def _fold_rewrite(state: State, op: Op, entry: Entry) -> None:
+    """Rows lie elsewhere now. Only videos that still lie in one of the removed parts move, so
+    what was deleted, replaced or moved since the rewrite was planned stays as it is."""
+    feature, generation = op["feature"], op["generation"]
+    found = state.generations.get((feature, generation))
+    if found is not None:
+        removed = set(op["remove"])
+        for added in op["add"]:
+            part = Part.from_json(added["part"], feature, generation, entry.version, entry.time)
+            found.move(added["videos"]["id"], added["videos"]["row_start"], part, removed)
+
+
+def _fold_lose(state: State, op: Op, entry: Entry) -> None:
+    """The bytes of these videos in this part are damaged: the videos are missing again."""
+    found = state.generations.get((op["feature"], op["generation"]))
+    if found is not None:
+        rows = found.find_many(op["videos"])
+        found.mask(
+            video_id
+            for video_id, row in zip(op["videos"], rows, strict=True)
+            if row is not None and row.part.id == op["part"]
+        )
+
+
 def _fold_drop(state: State, op: Op, entry: Entry) -> None:
     feature, generation = op["feature"], op["generation"]
     state.generations.pop((feature, generation), None)
@@ -259,6 +234,8 @@ _FOLDS: dict[str, Callable[[State, Op, Entry], None]] = {
     "fail": _fold_fail,
     "delete": _fold_delete,
     "restore": _fold_restore,
+    "rewrite": _fold_rewrite,
+    "lose": _fold_lose,
     "drop": _fold_drop,
     "require": _fold_require,
 }

@@ -26,9 +26,13 @@ class RangeReader(Protocol):
     @property
     def size(self) -> int: ...
 
-    def read_into(self, offset: int, target: npt.NDArray[Any]) -> int:
-        """How many bytes were read into the C-contiguous `target`: fewer only at the end."""
+    def read_into(self, offset: int, *targets: npt.NDArray[Any]) -> int:
+        """How many bytes from `offset` on were read into the C-contiguous `targets`, one after the
+        other: fewer than they hold only at the end."""
         ...
+
+
+Request = tuple[RangeReader, int, Sequence[npt.NDArray[Any]]]  # object, offset, targets
 
 
 class ObjectStream(Protocol):
@@ -67,6 +71,10 @@ class Storage(Protocol):
         ...
 
     def open(self, name: str) -> RangeReader: ...
+
+    def read_ranges(self, requests: Sequence[Request]) -> list[int]:
+        """`read_into` for each request, all under way at once where the place gains by it."""
+        ...
 
     def size(self, name: str) -> int | None: ...
 
@@ -116,7 +124,8 @@ class Storage(Protocol):
 
 
 def open_storage(url: str | Path, *, durability: str = "power") -> Storage:
-    """The place that an address names: a path, `file://PATH` or `memory://NAME`.
+    """The place that an address names: a path, `file://PATH`, `s3://BUCKET/PATH` or
+    `memory://NAME`.
 
     durability: "power" (what is committed survives a loss of power) or "process" (it survives
         the death of the process only; faster).
@@ -132,10 +141,14 @@ def open_storage(url: str | Path, *, durability: str = "power") -> Storage:
         from vlpipe.stores.memory_storage import MemoryStorage
 
         return MemoryStorage.named(rest)
+    elif scheme == "s3":
+        from vlpipe.stores.s3_storage import S3Storage
+
+        return S3Storage(rest)
     else:
         raise UsageError(
             f"store address {str(url)!r} has the scheme {scheme!r}; known are a plain path, "
-            "file:// and memory://",
+            "file://, s3:// and memory://",
             hint="give a folder of this machine, or one that is mounted on it",
         )
     from vlpipe.stores.local_storage import LocalStorage

@@ -8,8 +8,10 @@ import numpy.typing as npt
 
 from vlpipe.stores.errors import RowsRefused
 from vlpipe.stores.features import FeatureDefinition, Features
+from vlpipe.stores.stored_dtypes import BFLOAT16, narrowed, stored_dtype, widened
 
 _MAX_ROWS = 2**31 - 1  # row_size is int32 in manifests
+_LARGEST_BFLOAT16 = float(widened(np.array([0x7F7F], np.uint16))[0])
 
 
 def stored_rows(
@@ -17,58 +19,82 @@ def stored_rows(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Rows [T, *row_shape] of the stored dtype and spans [T, 2], C-contiguous, little endian.
 
-    Raises RowsRefused for another shape, values that are not finite, a float16 overflow, numbers
-    that the dtype cannot hold exactly, and spans that go backwards.
+    Raises RowsRefused for another shape, values that are not finite, an overflow of float16 or
+    bfloat16, numbers that the dtype cannot hold exactly, and spans that go backwards.
     """
-    where = f"video {video_id!r}, feature {definition.name!r}"
-    rows = np.asarray(features.rows)
+    try:
+        rows = _cast(np.asarray(features.rows), definition)
+        return rows, _checked_spans(features.spans)
+    except RowsRefused as error:
+        raise RowsRefused(
+            f"video {video_id!r}, feature {definition.name!r}: {error.message}", hint=error.hint
+        ) from None
+
+
+def _cast(rows: npt.NDArray[Any], definition: FeatureDefinition) -> npt.NDArray[Any]:
     if rows.shape[1:] != definition.row_shape:
         raise RowsRefused(
-            f"{where}: one row has the shape {rows.shape[1:]}, expected {definition.row_shape}"
+            f"one row has the shape {rows.shape[1:]}, expected {definition.row_shape}"
         )
     if len(rows) > _MAX_ROWS:
-        raise RowsRefused(f"{where}: {len(rows)} rows are too many for one video")
-    target = np.dtype(definition.dtype).newbyteorder("<")
-    cast = _as_float if target.kind == "f" else _as_integer
-    return cast(where, rows, target), _checked_spans(where, features.spans)
+        raise RowsRefused(f"{len(rows)} rows are too many for one video")
+    dtype = definition.dtype
+    target = stored_dtype(dtype)
+    if dtype == BFLOAT16:
+        if rows.dtype.name == BFLOAT16:  # of ml_dtypes
+            rows = widened(rows.view(np.uint16))
+        return narrowed(_as_float(rows, np.dtype("<f4"), limit=_LARGEST_BFLOAT16, name=dtype))
+    if target.kind == "f":
+        return _as_float(rows, target, limit=float(np.finfo(target).max), name=dtype)
+    return _as_integer(rows, target)
 
 
-def _as_float(where: str, rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
-    if rows.dtype.kind not in "fiub":
-        raise RowsRefused(f"{where}: rows have dtype {rows.dtype}, expected numbers")
-    with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused below
-        stored = np.ascontiguousarray(rows, target)
-    if not np.isfinite(stored).all():
-        bad = np.argwhere(~np.isfinite(stored))
+def _as_float(
+    rows: npt.NDArray[Any], target: np.dtype[Any], *, limit: float, name: str
+) -> npt.NDArray[Any]:
+    if rows.dtype == target:
+        stored = np.ascontiguousarray(rows)
+    elif rows.dtype.kind in "fiub":
+        with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused below
+            stored = np.ascontiguousarray(rows, target)
+    else:
+        raise RowsRefused(f"rows have dtype {rows.dtype}, expected numbers")
+    is_sound = np.isfinite(stored)
+    if name == BFLOAT16:
+        is_sound &= np.abs(stored) <= limit
+    if not is_sound.all():
+        bad = np.argwhere(~is_sound)
         value = rows[tuple(bad[0])]
         place = f"{len(bad)} of {stored.size} values, first in row {bad[0][0]}"
         if np.isfinite(value):
             raise RowsRefused(
-                f"{where}: {value} does not fit into {target.name}, which ends at "
-                f"{np.finfo(target).max} ({place})",
+                f"{value} does not fit into {name}, which ends at {limit:g} ({place})",
                 hint="store this feature as float32",
             )
-        raise RowsRefused(f"{where}: {value} is not finite ({place})")
-    if rows.dtype.kind in "iu" and not np.array_equal(stored.astype(rows.dtype), rows):
-        raise RowsRefused(f"{where}: {target.name} cannot hold these {rows.dtype} values exactly")
+        raise RowsRefused(f"{value} is not finite ({place})")
+    if rows.dtype.kind in "iu":
+        kept = widened(narrowed(stored)) if name == BFLOAT16 else stored
+        if not np.array_equal(kept.astype(rows.dtype), rows):
+            raise RowsRefused(f"{name} cannot hold these {rows.dtype} values exactly")
     return stored
 
 
-def _as_integer(where: str, rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
+def _as_integer(rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
     if rows.dtype.kind not in "iub":
-        raise RowsRefused(f"{where}: rows have dtype {rows.dtype}, expected {target.name}")
+        raise RowsRefused(f"rows have dtype {rows.dtype}, expected {target.name}")
     limits = np.iinfo(target)
-    if rows.size and rows.dtype.kind != "b":
+    if rows.dtype != target and rows.size and rows.dtype.kind != "b":
         low, high = int(rows.min()), int(rows.max())
         if low < limits.min or high > limits.max:
-            raise RowsRefused(f"{where}: values from {low} to {high} do not fit into {target.name}")
+            raise RowsRefused(f"values from {low} to {high} do not fit into {target.name}")
     return np.ascontiguousarray(rows, target)
 
 
-def _checked_spans(where: str, spans: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _checked_spans(spans: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     stored = np.ascontiguousarray(spans, "<f8")
     if not np.isfinite(stored).all():
-        raise RowsRefused(f"{where}: spans are not finite")
-    if (stored[:, 1] < stored[:, 0]).any() or (np.diff(stored[:, 0]) < 0).any():
-        raise RowsRefused(f"{where}: spans go backwards in time")
+        raise RowsRefused("spans are not finite")
+    starts = stored[:, 0]
+    if (stored[:, 1] < starts).any() or (starts[1:] < starts[:-1]).any():
+        raise RowsRefused("spans go backwards in time")
     return stored

@@ -10,19 +10,31 @@ from vlpipe.stores import zarr_metadata
 from vlpipe.stores.checkpoint import check_checkpoint, checkpoint_versions
 from vlpipe.stores.creation import check_store
 from vlpipe.stores.errors import StoreDamaged, VlpipeError
+from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.folders import find_leftovers, find_parts
 from vlpipe.stores.generation import GenerationState, VideoRow
-from vlpipe.stores.layout import DATA, NODE_FILE, entry_path, generation_folder
+from vlpipe.stores.history import oldest_entry
+from vlpipe.stores.layout import (
+    DATA,
+    NODE_FILE,
+    OLDEST_ENTRY,
+    checkpoint_folder,
+    entry_path,
+    generation_folder,
+)
 from vlpipe.stores.ledger import Entry, Ledger
 from vlpipe.stores.part import Part
 from vlpipe.stores.part_verification import PartVerifier
-from vlpipe.stores.references import read_tags
-from vlpipe.stores.state import State
+from vlpipe.stores.references import read_pins, read_tags
+from vlpipe.stores.state import State, defined, named_parts
 from vlpipe.stores.storage import Storage
 
 Area = Literal[
     "store", "entry", "gap", "checkpoint", "reference", "metadata", "part", "video", "past"
 ]
+
+
+PastParts = dict[str, tuple[FeatureDefinition, Part]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Problem:
     area: "part" and "video" mean that rows are lost; "entry" and "gap" that the history is; a
         damaged "checkpoint" may be deleted; "metadata" matters to readers other than vlpipe;
         "past" are rows that only older versions of the store have.
+    path: the damaged file or folder, relative to the store, where one is to blame.
     """
 
     area: Area
@@ -40,6 +53,7 @@ class Problem:
     generation: str | None = None
     video_id: str | None = None
     part: str | None = None
+    path: str | None = None
 
 
 @dataclass
@@ -48,6 +62,10 @@ class VerifyReport:
 
     orphan_parts: folders of no live video: of writers at work, of killed ones, or no longer
         needed. leftovers: temporary files. Both are harmless, and `gc` removes them in time.
+    past_damage: what is wrong with parts that only older versions use. It does not make the store
+        unsound: no new reader can meet it, and `gc` removes these parts in time.
+    repaired: what `repair` did before this report was made. lost: (feature, generation, video id)
+        of videos that it had to put back to missing; extraction makes them again.
     """
 
     url: str
@@ -61,6 +79,9 @@ class VerifyReport:
     num_bytes: int = 0
     orphan_parts: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    past_damage: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    lost: list[tuple[str, str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -80,7 +101,8 @@ def verify_store(
     report = VerifyReport(storage.url, state.version, is_deep)
     _attempt(report, "store", lambda: check_store(storage))
     _attempt(report, "reference", lambda: read_tags(storage))
-    _verify_entries(storage, report)
+    _attempt(report, "reference", lambda: read_pins(storage))
+    past = _verify_entries(storage, report)
     _verify_checkpoints(storage, report)
     _verify_node(storage, report, f"{DATA}/{NODE_FILE}", zarr_metadata.group())
     for feature in sorted({feature for feature, _ in state.generations}):
@@ -105,6 +127,10 @@ def verify_store(
         _verify_part(storage, report, generation, part, videos)
     if progress is not None:
         progress(len(groups), len(groups))
+    if is_deep:
+        for folder, (definition, part) in sorted(past.items()):
+            if folder not in named and storage.size(f"{folder}/{NODE_FILE}") is not None:
+                report.past_damage += _past_damage(storage, definition, part)
     report.orphan_parts = [folder for folder in find_parts(storage) if folder not in named]
     report.leftovers = find_leftovers(storage)
     report.seconds = time.monotonic() - started
@@ -118,26 +144,64 @@ def _attempt(report: VerifyReport, area: Area, check: Callable[[], object]) -> N
         report.problems.append(Problem(area, error.message))
 
 
-def _verify_entries(storage: Storage, report: VerifyReport) -> None:
+def _verify_entries(storage: Storage, report: VerifyReport) -> PastParts:
+    """All parts that the entries name, by folder."""
     ledger = Ledger(storage)
     newest = max(ledger.versions(), default=0)
+    oldest = 1
+    try:
+        oldest = oldest_entry(storage)
+    except VlpipeError as error:
+        report.problems.append(Problem("entry", error.message, path=OLDEST_ENTRY))
     previous: Entry | None = None
-    for version in range(1, newest + 1):
+    definitions: dict[tuple[str, str], FeatureDefinition] = {}
+    parts: PastParts = {}
+    for version in range(oldest, newest + 1):
+        path = entry_path(version)
         try:
             entry = ledger.read(version)
         except VlpipeError as error:
-            report.problems.append(Problem("entry", error.message))
+            report.problems.append(Problem("entry", error.message, path=path))
             previous = None
             continue
-        where = f"{storage.url}/{entry_path(version)}"
+        where = f"{storage.url}/{path}"
         if entry is None:
             message = f"{where} is missing, but entry {newest} exists"
-            report.problems.append(Problem("gap", message))
+            report.problems.append(Problem("gap", message, path=path))
         elif previous is not None and entry.prev != previous.id:
             message = f"{where} does not follow the entry before it"
-            report.problems.append(Problem("entry", message))
-        report.num_entries += entry is not None
+            report.problems.append(Problem("entry", message, path=path))
+        if entry is not None:
+            report.num_entries += 1
+            _note_parts(entry, definitions, parts)
         previous = entry
+    return parts
+
+
+def _note_parts(
+    entry: Entry, definitions: dict[tuple[str, str], FeatureDefinition], parts: PastParts
+) -> None:
+    for op in entry.ops:
+        key = (op.get("feature", ""), op.get("generation", ""))
+        if op["op"] == "define":
+            definitions[key] = defined(op)
+        for value in named_parts(op):
+            part = Part.from_json(value, *key, entry.version, entry.time)
+            if key in definitions:  # not where the entry that defines it was collected
+                parts[part.folder] = definitions[key], part
+
+
+def _past_damage(storage: Storage, definition: FeatureDefinition, part: Part) -> Iterator[str]:
+    try:
+        part.check_files(storage)
+    except StoreDamaged as error:
+        yield error.message
+        return
+    verifier = PartVerifier(storage, definition, part)
+    yield from verifier.metadata_problems()
+    yield from verifier.small_array_problems({})
+    yield from verifier.frame_problems()
+    yield from verifier.past_problems({})
 
 
 def _verify_checkpoints(storage: Storage, report: VerifyReport) -> None:
@@ -145,7 +209,8 @@ def _verify_checkpoints(storage: Storage, report: VerifyReport) -> None:
         try:
             report.num_checkpoints += check_checkpoint(storage, version)
         except VlpipeError as error:
-            report.problems.append(Problem("checkpoint", error.message))
+            path = checkpoint_folder(version)
+            report.problems.append(Problem("checkpoint", error.message, path=path))
 
 
 def _verify_node(
@@ -157,7 +222,7 @@ def _verify_node(
         is_same = False
     if not is_same:
         message = f"{storage.url}/{name} is not the metadata of its group"
-        report.problems.append(Problem("metadata", message))
+        report.problems.append(Problem("metadata", message, path=name))
 
 
 def _by_part(generation: GenerationState) -> Iterator[tuple[Part, dict[str, VideoRow]]]:

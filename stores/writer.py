@@ -1,10 +1,9 @@
 """Writing: parts are streamed while videos are added, and one entry commits them all."""
 
-import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,16 +23,11 @@ from vlpipe.stores.layout import check_batch_id, check_video_id, new_batch_id
 from vlpipe.stores.ledger import Op
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
+from vlpipe.stores.stored_dtypes import FEATURE_DTYPES
 from vlpipe.stores.stored_rows import stored_rows
 
 _MAX_MESSAGE = 500
 _SOURCE_DIGEST = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?")
-
-_STORED_DTYPES = (
-    *(f"float{bits}" for bits in (16, 32, 64)),
-    *(f"uint{bits}" for bits in (8, 16, 32, 64)),
-    *(f"int{bits}" for bits in (8, 16, 32, 64)),
-)
 
 # commits what the callable leaves to do; gives the state with it
 Commit = Callable[[Callable[[State], list[Op]], str], State]
@@ -150,11 +144,14 @@ class FeatureWriter:
             None if source_mtime_ns is None else int(source_mtime_ns),
             None if note is None else _printable(note),
         )
-        with self._unusable_after_an_error():
+        try:
             for name, (rows, spans) in stored.items():
                 self._parts.append(self._definitions[name], video_id, rows, spans, facts)
                 self._added[name].add(video_id)
                 self._failures.pop((name, video_id), None)
+        except BaseException:
+            self._is_broken = True
+            raise
 
     def fail(
         self,
@@ -216,7 +213,7 @@ class FeatureWriter:
             unused = {part.id for part in last.unused}
             for pending in self._change.parts:
                 if pending.part.id not in unused:
-                    self._parts.check(pending.part)
+                    pending.part.check_committable(self._storage)
             # From here on an entry may name our parts, whatever error follows.
             self._may_be_committed = bool(last.ops)
             return last.ops
@@ -248,23 +245,15 @@ class FeatureWriter:
         if self._is_broken:
             raise StoreUnwritable(f"{self._storage.url}: a write of this batch failed before")
 
-    @contextlib.contextmanager
-    def _unusable_after_an_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._is_broken = True
-            raise
-
     def _abandon(self) -> None:
         self._parts.abandon(is_removed=not self._may_be_committed)
 
 
 def _check_definition(definition: FeatureDefinition) -> None:
-    if definition.dtype not in _STORED_DTYPES:
+    if definition.dtype not in FEATURE_DTYPES:
         raise ValueError(
             f"feature {definition.name!r} has dtype {definition.dtype!r}, expected one of "
-            f"{', '.join(_STORED_DTYPES)}"
+            f"{', '.join(FEATURE_DTYPES)}"
         )
     if any(length < 1 for length in definition.row_shape):
         raise ValueError(

@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 from vlpipe.stores.features import FeatureDefinition
+from vlpipe.stores.layout import DATA, NODE_FILE, generation_folder
 from vlpipe.stores.row_file import RowFileShape
+from vlpipe.stores.stored_dtypes import BFLOAT16
 
 Json = dict[str, Any]
 
@@ -15,6 +17,8 @@ _BYTES: Json = {"name": "bytes", "configuration": {"endian": "little"}}
 _BYTES_OF_ONE: Json = {"name": "bytes"}  # the order of bytes means nothing for a single one
 _CRC32C: Json = {"name": "crc32c"}
 _KEYS: Json = {"name": "default", "configuration": {"separator": "."}}
+
+_BFLOAT16_NAN = 0x7FC0
 
 # the small arrays of a part, one value a video
 SMALL_ARRAYS: dict[str, str] = {
@@ -39,13 +43,24 @@ def generation_group(definition: FeatureDefinition) -> Json:
     return group({"definition": definition.to_json(), "fingerprint": definition.fingerprint})
 
 
+def groups_above(definition: FeatureDefinition) -> dict[str, Json]:
+    """The groups of a feature and of a generation, by the names of their files."""
+    folder = generation_folder(definition.name, definition.generation)
+    return {
+        f"{DATA}/{definition.name}/{NODE_FILE}": group(),
+        f"{folder}/{NODE_FILE}": generation_group(definition),
+    }
+
+
 def part_arrays(
     definition: FeatureDefinition, rows: RowFileShape, spans: RowFileShape, num_videos: int
 ) -> dict[str, Json]:
     """The arrays of a part, by name."""
     arrays = {
-        "rows": _row_array(rows, ("row", *definition.dimensions)),
-        "spans": _row_array(spans, ("row", "edge"), {"units": "seconds"}),
+        "rows": _row_array(
+            rows, ("row", *definition.dimensions), is_bfloat16=definition.dtype == BFLOAT16
+        ),
+        "spans": _row_array(spans, ("row", "edge"), attributes={"units": "seconds"}),
     }
     for name, data_type in SMALL_ARRAYS.items():
         # The CF convention for ragged arrays: row_size counts the samples of each video.
@@ -66,7 +81,11 @@ def part_group(definition: FeatureDefinition, part_id: str, arrays: dict[str, Js
 
 
 def _row_array(
-    shape: RowFileShape, dimensions: tuple[str, ...], attributes: Json | None = None
+    shape: RowFileShape,
+    dimensions: tuple[str, ...],
+    *,
+    attributes: Json | None = None,
+    is_bfloat16: bool = False,
 ) -> Json:
     inner = [shape.chunk_rows, *shape.row_shape]
     shard = [max(shape.num_chunks, 1) * shape.chunk_rows, *shape.row_shape]
@@ -81,7 +100,9 @@ def _row_array(
         },
     }
     # A lost file reads as the fill value, and NaN is better than plausible zeros.
-    fill_value = "NaN" if shape.dtype.kind == "f" else 0
+    fill_value: object = "NaN" if shape.dtype.kind == "f" else 0
+    if is_bfloat16:
+        attributes, fill_value = {"vlpipe.dtype": BFLOAT16}, _BFLOAT16_NAN
     return _array(
         [shape.num_rows, *shape.row_shape],
         shape.dtype.name,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlpipe.pipelines.cli import store_exchange
 from vlpipe.pipelines.cli.output import (
     AsJson,
     print_facts,
@@ -16,8 +17,10 @@ from vlpipe.stores.errors import StoreDamaged, UsageError
 
 if TYPE_CHECKING:
     from vlpipe.stores import FeatureInfo, FeatureStore
+    from vlpipe.stores.verification import VerifyReport
 
 app = typer.Typer(help="Feature stores: contents, checks, deletion.", no_args_is_help=True)
+store_exchange.add_commands(app)
 
 Url = Annotated[str, typer.Argument(metavar="STORE", help="The feature store.")]
 
@@ -93,19 +96,36 @@ def info(
     if as_json:
         print_json(summary)
     else:
-        print_facts(
-            (key.replace("_", " "), readable_bytes(value) if key == "bytes" else value)
-            for key, value in summary.items()
-        )
+        _print_summary(summary)
 
 
-@app.command("verify", epilog="Example:  vlpipe store verify vlpipe-store")
-def verify(url: Url, as_json: AsJson = False) -> None:
+@app.command("verify", epilog="Example:  vlpipe store verify vlpipe-store --repair")
+def verify(
+    url: Url,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Mend what can be mended; videos with damaged rows become missing, so that "
+            "extraction makes them again.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check every checksum, size and ledger entry; exit code 4 if something is damaged."""
     import dataclasses
 
     with _open(url) as store:
         report = store.verify()
+        if repair and not report.is_sound:
+            _name_problems(report)
+            num_lost = len({(p.feature, p.video_id) for p in report.problems if p.area == "video"})
+            if num_lost and not yes:
+                question = f"Put {num_lost} damaged videos of {url} back to missing?"
+                typer.confirm(question, abort=True, err=True)
+            report = store.verify(repair=True)
+            store.gc(dry_run=False)
     if as_json:
         print_json({"store": url, "is_sound": report.is_sound} | dataclasses.asdict(report))
     else:
@@ -119,12 +139,93 @@ def verify(url: Url, as_json: AsJson = False) -> None:
                 ("bytes compared", readable_bytes(report.num_bytes)),
                 ("orphan parts (harmless)", len(report.orphan_parts)),
                 ("problems", len(report.problems)),
+                ("repaired", len(report.repaired)),
+                ("videos to extract again", len(report.lost)),
                 ("seconds", report.seconds),
             ]
         )
-        for problem in report.problems[:_MOST_NAMED]:
-            remark(f"damaged: {problem.area}: {problem.message}")
+        for sentence in report.repaired[:_MOST_NAMED]:
+            remark(f"repaired: {sentence}")
+        for feature, _, video_id in report.lost[:_MOST_NAMED]:
+            remark(f"missing now: {video_id} of {feature}")
+        _name_problems(report)
+        for message in report.past_damage[:_MOST_NAMED]:
+            remark(f"damaged, only older versions use it: {message}")
     raise typer.Exit(0 if report.is_sound else StoreDamaged.exit_code)
+
+
+@app.command("compact", epilog="Example:  vlpipe store compact vlpipe-store")
+def compact(
+    url: Url,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this feature (NAME or NAME@GENERATION); can be repeated."),
+    ] = None,
+    target_mb: Annotated[int, typer.Option(help="Size of the new parts in MiB.", min=1)] = 1024,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rewrite small parts, and parts with deleted rows, into few large ones.
+
+    Readers and writers may go on meanwhile. "vlpipe store gc" removes the old parts later.
+    """
+    with _open(url) as store:
+        report = store.compact(feature or None, target_bytes=target_mb * 2**20, dry_run=dry_run)
+        version = store.version
+    facts: dict[str, Any] = {
+        "parts_before": report.parts_before,
+        "parts_after": report.parts_after,
+        "videos": report.num_videos,
+        "bytes": report.num_bytes,
+        "damaged": len(report.damaged),
+        "version": version,
+    }
+    if as_json:
+        print_json({"store": url, "is_dry_run": dry_run} | facts)
+    else:
+        _print_summary(facts)
+        for name, _, video_id in report.damaged[:_MOST_NAMED]:
+            remark(f"damaged: {video_id} of {name} stays where it is")
+        if report.damaged:
+            remark(f"hint: vlpipe store verify {url} --repair")
+    raise typer.Exit(StoreDamaged.exit_code if report.damaged else 0)
+
+
+@app.command("gc", epilog="Example:  vlpipe store gc vlpipe-store --yes")
+def collect(
+    url: Url,
+    keep_days: Annotated[
+        float, typer.Option(help="Older versions stay readable so long.", min=0)
+    ] = 7.0,
+    grace_hours: Annotated[
+        float,
+        typer.Option(help="Leave younger files alone. Under 24 no writer may be at work.", min=0),
+    ] = 24.0,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove; without it only say what would be removed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no retained version needs: leftovers of killed writers, old parts and history."""
+    with _open(url) as store:
+        report = store.gc(grace_hours * 3600, retention_s=keep_days * 86400, dry_run=not yes)
+        unpurged = store.unpurged()
+    facts: dict[str, Any] = {
+        "parts": len(report.parts),
+        "leftovers": len(report.leftovers),
+        "checkpoints": len(report.checkpoints),
+        "ledger_entries": len(report.entries),
+        "bytes": report.num_bytes,
+        "videos_not_purged_yet": len(unpurged),
+    }
+    if as_json:
+        print_json({"store": url, "is_dry_run": not yes} | facts | {"unpurged": unpurged})
+        return
+    _print_summary(facts)
+    if not yes:
+        remark("nothing was removed; --yes removes")
 
 
 @app.command("failed", epilog="Example:  vlpipe store failed vlpipe-store")
@@ -169,6 +270,9 @@ def remove(
         typer.Option(help="Only this feature; alone: the whole feature (NAME or NAME@GENERATION)."),
     ] = None,
     reason: Annotated[str, typer.Option(help="Kept in the store's log.")] = "",
+    purge: Annotated[
+        bool, typer.Option("--purge", help="The bytes are to go as well, with compact and gc.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -185,7 +289,8 @@ def remove(
         if not yes:
             typer.confirm(f"Delete {what} from {url}?", abort=True, err=True)
         if ids:
-            store.delete(ids, features=[feature] if feature else None, reason=reason)
+            features = [feature] if feature else None
+            store.delete(ids, features=features, reason=reason, purge=purge)
         for info in dropped:
             store.drop(info.name, info.generation)
         version = store.version
@@ -193,6 +298,24 @@ def remove(
         print_json({"store": url, "deleted": ids, "feature": feature, "version": version})
     else:
         typer.echo(f"deleted {what} from {url} (version {version})")
+        if purge:
+            remark(
+                f"the bytes are still there: vlpipe store compact {url}, then, when no version "
+                f"that has them is retained, vlpipe store gc {url} --yes"
+            )
+
+
+def _name_problems(report: "VerifyReport") -> None:
+    for problem in report.problems[:_MOST_NAMED]:
+        remark(f"damaged: {problem.area}: {problem.message}")
+
+
+def _print_summary(facts: dict[str, Any]) -> None:
+    """Counts by name; those of bytes in a readable unit."""
+    print_facts(
+        (key.replace("_", " "), readable_bytes(value) if key == "bytes" else value)
+        for key, value in facts.items()
+    )
 
 
 def _open(url: str) -> "FeatureStore":

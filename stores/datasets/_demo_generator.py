@@ -32,7 +32,7 @@ from vlpipe.stores.datasets._demo_stories import story_files
 from vlpipe.stores.datasets.demo import RECORD
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
-GENERATOR_VERSION = 1  # rises whenever the same parameters give other files
+GENERATOR_VERSION = 2  # rises whenever the same parameters give other files
 _MEDIA_FOLDERS = ("gifs", "videos", "stories")
 MIN_CLIPS = 8  # fewer GIFs would leave a test table without rows
 

@@ -25,6 +25,15 @@ _ID_PREFIXES = {
 }
 # Share of the repeating GIFs about which something is asked that does not happen in them.
 _ZERO_SHARE = 0.1
+# Each is asked with wrong choices of its own, so that what is learnt is not one set of five.
+_ACTION_WORDINGS = (
+    "What does the {name} do {often} times ?",
+    "Which action does the {name} do {often} times ?",
+)
+_TRANSITION_WORDINGS = (
+    "What does the {name} do {word} {told} ?",
+    "Which action does the {name} do right {word} {told} ?",
+)
 _OBJECT, _NUMBER, _COLOR, _LOCATION = range(len(FRAME_KINDS))
 
 Fields = dict[str, str]
@@ -92,10 +101,11 @@ def _ask_action(clip: GifClip, rng: random.Random) -> Iterator[Fields]:
         name = look(clip.scene.figures[act.figure])
         often = "10 or more than 10" if act.times >= MAX_COUNT else str(act.times)
         others = [action for action in ACTIONS if action != act.action]
-        yield {
-            "question": f"What does the {name} do {often} times ?",
-            **_choices(rng, act.action, others),
-        }
+        for wording in _ACTION_WORDINGS:
+            yield {
+                "question": wording.format(name=name, often=often),
+                **_choices(rng, act.action, others),
+            }
 
 
 def _ask_transition(clip: GifClip, rng: random.Random) -> Iterator[Fields]:
@@ -112,10 +122,11 @@ def _ask_transition(clip: GifClip, rng: random.Random) -> Iterator[Fields]:
             ("after", before.action, after.action),
             ("before", after.action, before.action),
         ):
-            yield {
-                "question": f"What does the {name} do {word} {told} ?",
-                **_choices(rng, answer, others, always=sorted(rest)),
-            }
+            for wording in _TRANSITION_WORDINGS:
+                yield {
+                    "question": wording.format(name=name, word=word, told=told),
+                    **_choices(rng, answer, others, always=sorted(rest)),
+                }
 
 
 def _choices(

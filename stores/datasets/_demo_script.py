@@ -72,8 +72,8 @@ def gif_clips(seed: int, num: int) -> list[GifClip]:
     """GIFs, a quarter of each kind for testing."""
     rng = generator(seed, "gifs")
     names = unique_names(rng, num, 12)
-    num_still = num // 8
-    num_sequence = num * 3 // 10
+    num_still = max(1, num // 10)
+    num_sequence = num * 2 // 5
     kinds = {
         "repeat": num - num_sequence - num_still,
         "sequence": num_sequence,
@@ -81,13 +81,16 @@ def gif_clips(seed: int, num: int) -> list[GifClip]:
     }
     clips = []
     for kind, num_of_kind in kinds.items():
-        # Every count equally often in each split, or nearly: shuffled rounds of 2 to 10.
-        rounds = [_shuffled(rng, COUNTS) for _ in range(num_of_kind // len(COUNTS) + 1)]
-        counts = [count for one_round in rounds for count in one_round]
-        for place in range(num_of_kind):
-            name = f"demo_{names.pop()}"
-            split = "test" if place % 4 == 1 else "train"
-            clips.append(_gif_clip(generator(seed, "gif", name), name, kind, split, counts[place]))
+        splits = ["test" if place % 4 == 1 else "train" for place in range(num_of_kind)]
+        for split in ("train", "test"):
+            # Every count and every action equally often in each split, or nearly.
+            num_of_split = splits.count(split)
+            counts = _in_rounds(rng, COUNTS, num_of_split)
+            actions = _in_rounds(rng, ACTIONS, num_of_split)
+            for count, action in zip(counts, actions, strict=True):
+                name = f"demo_{names.pop()}"
+                one = generator(seed, "gif", name)
+                clips.append(_gif_clip(one, name, kind, split, count, action))
     return _shuffled(rng, clips)
 
 
@@ -109,7 +112,10 @@ def video_clips(seed: int, num: int) -> list[VideoClip]:
     return clips
 
 
-def _gif_clip(rng: random.Random, name: str, kind: str, split: str, count: int) -> GifClip:
+def _gif_clip(
+    rng: random.Random, name: str, kind: str, split: str, count: int, action: str
+) -> GifClip:
+    """count, action: how often the first act of a repeating clip happens, and what it is."""
     figures = different_figures(rng, rng.choices((1, 2, 3), weights=(8, 7, 5))[0])
     # As many frames for no and for two repetitions as for ten: length says nothing about the count.
     num_frames = rng.randint(20, 60) if kind == "sequence" else rng.randint(52, 60)
@@ -120,9 +126,9 @@ def _gif_clip(rng: random.Random, name: str, kind: str, split: str, count: int) 
         frame_s = duration_s / num_frames
         acts: list[Act] = []
         if kind == "repeat":
-            acts = _repetitions(rng, len(figures), count, num_frames, frame_s)
+            acts = _repetitions(rng, len(figures), count, action, num_frames, frame_s)
         elif kind == "sequence":
-            acts = _sequence(rng, len(figures), num_frames, frame_s)
+            acts = _sequence(rng, len(figures), action, num_frames, frame_s)
         if all(_shows(act, delays_cs) for act in acts):
             break
     place = rng.choice(tuple(PLACES))
@@ -143,35 +149,42 @@ def different_figures(rng: random.Random, num: int) -> tuple[Figure, ...]:
 
 
 def _repetitions(
-    rng: random.Random, num_figures: int, count: int, num_frames: int, frame_s: float
+    rng: random.Random,
+    num_figures: int,
+    count: int,
+    action: str,
+    num_frames: int,
+    frame_s: float,
 ) -> list[Act]:
     """One figure repeats an action; another one may repeat another action at the same time."""
     num_acting = 2 if num_figures > 1 and rng.random() < 0.2 else 1
     figures = rng.sample(range(num_figures), num_acting)
-    actions = rng.sample(ACTIONS, num_acting)
+    actions = _different_actions(rng, action, num_acting)
     counts = [count, rng.choice(COUNTS)][:num_acting]
     acts = []
-    for figure, action, times in zip(figures, actions, counts, strict=True):
+    for figure, done, times in zip(figures, actions, counts, strict=True):
         longest = min((num_frames - 2) / times, 16.0)
         period = 4.9 * (longest / 4.9) ** rng.random()  # in frames
         start = rng.uniform(1.0, num_frames - 0.8 - period * times)
         active = period * rng.uniform(0.58, 0.72)
-        acts.append(Act(figure, action, times, start * frame_s, period * frame_s, active * frame_s))
+        acts.append(Act(figure, done, times, start * frame_s, period * frame_s, active * frame_s))
     return acts
 
 
-def _sequence(rng: random.Random, num_figures: int, num_frames: int, frame_s: float) -> list[Act]:
+def _sequence(
+    rng: random.Random, num_figures: int, action: str, num_frames: int, frame_s: float
+) -> list[Act]:
     """One figure does two or three things, one after the other."""
     num_acts = 3 if num_frames >= 34 and rng.random() < 0.5 else 2
     figure = rng.randrange(num_figures)
     share = num_frames / num_acts  # frames for each, its rest included
     acts = []
-    for place, action in enumerate(rng.sample(ACTIONS, num_acts)):
+    for place, done in enumerate(_shuffled(rng, _different_actions(rng, action, num_acts))):
         times = rng.randint(1, min(3, int(share / 6)))
         period = share / times * rng.uniform(0.75, 0.9)
         active = period * rng.uniform(0.6, 0.75)
         start = place * share + rng.uniform(0.5, share - times * period)
-        acts.append(Act(figure, action, times, start * frame_s, period * frame_s, active * frame_s))
+        acts.append(Act(figure, done, times, start * frame_s, period * frame_s, active * frame_s))
     return acts
 
 
@@ -205,6 +218,16 @@ def _event_scene(rng: random.Random, duration_s: float, num_events: int) -> Scen
         acts.append(Act(rng.randrange(len(figures)), action, times, start_s, period_s, active_s))
     place_name = rng.choice(tuple(PLACES))
     return Scene(place_name, figures, tuple(acts), round(duration_s, 2), rng.getrandbits(32))
+
+
+def _different_actions(rng: random.Random, first: str, num: int) -> list[str]:
+    return [first, *rng.sample([action for action in ACTIONS if action != first], num - 1)]
+
+
+def _in_rounds(rng: random.Random, items: Sequence[_Item], num: int) -> list[_Item]:
+    """num of the items in shuffled rounds, so that each occurs equally often, or nearly."""
+    rounds = [_shuffled(rng, items) for _ in range(-(-num // len(items)))]
+    return [item for one_round in rounds for item in one_round][:num]
 
 
 def _shuffled(rng: random.Random, items: Sequence[_Item]) -> list[_Item]:

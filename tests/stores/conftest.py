@@ -1,4 +1,4 @@
-"""What the tests of the feature store share: small features, and an `os` that fails on order."""
+"""What the tests of the feature store share: small features, and work in other processes."""
 
 import os
 import warnings
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from watched_os import WatchedOs
 
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore, local_files, local_storage
 
@@ -45,33 +46,6 @@ class Samples:
                 rows, spans = reader.read(video_id, with_spans=True)
                 np.testing.assert_array_equal(rows, expected.rows)
                 np.testing.assert_array_equal(spans, expected.spans)
-
-
-class WatchedOs:
-    """The module `os` for the storage modules; `before(number, name, arguments)` is called ahead of
-    each call that writes, and may raise or kill, or return a function to call instead."""
-
-    _WRITING = frozenset(
-        "open write pwrite fsync link unlink mkdir makedirs rename rmdir".split()  # noqa: SIM905
-    )
-
-    def __init__(self, before: Callable[[int, str, tuple[Any, ...]], Any]) -> None:
-        self._before = before
-        self.count = 0
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
-        if name not in self._WRITING:
-            return real
-
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            if name == "open" and not arguments[1] & os.O_CREAT:
-                return real(*arguments, **keywords)
-            self.count += 1
-            instead = self._before(self.count, name, arguments)
-            return (instead or real)(*arguments, **keywords)
-
-        return call
 
 
 @pytest.fixture

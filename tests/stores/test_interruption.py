@@ -72,7 +72,7 @@ def _no_sync(name):
 
 @pytest.mark.parametrize(
     ("names", "stride", "is_torn"),
-    [(["rgb"], 1, False), (["rgb"], 3, True), (["rgb", "audio"], 7, False)],
+    [(["rgb"], 2, False), (["rgb"], 3, True), (["rgb", "audio"], 7, False)],
     ids=["one feature", "half a write arrives", "two features"],
 )
 @pytest.mark.slow

@@ -449,7 +449,7 @@ def test_newer_formats_are_refused(tmp_path, samples):
     for number, op in enumerate(
         (
             {"op": "require", "min_reader": 2, "min_writer": 2},
-            {"op": "rewrite"},
+            {"op": "unheard_of"},
             {"op": "add", "table": {}},
         )
     ):

@@ -1,0 +1,258 @@
+"""Rewriting many small parts, and parts with dead rows, into few large ones.
+
+Rows are copied in the order of the video ids and compared with their checksums on the way. Each
+new part is one commit. Readers of older versions go on with the old parts, which become garbage.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vlpipe.stores.batch_parts import make_nodes
+from vlpipe.stores.checksum import crc32c
+from vlpipe.stores.errors import StoreDamaged, VlpipeError
+from vlpipe.stores.generation import GenerationState, VideoRow
+from vlpipe.stores.layout import TARGET_BYTES, new_batch_id
+from vlpipe.stores.ledger import Op
+from vlpipe.stores.part import Part, PartWriter
+from vlpipe.stores.part_reader import PartReader
+from vlpipe.stores.row_file import row_size_bytes
+from vlpipe.stores.state import State
+from vlpipe.stores.storage import Storage
+from vlpipe.stores.stored_dtypes import stored_dtype
+
+logger = logging.getLogger(__name__)
+
+PART_MAX_VIDEOS = 65_536  # more would make a ledger entry slow to read
+_MIN_DEAD = 0.1  # share of dead rows from which on a part is worth copying
+_PIECE_BYTES = 8 * 2**20
+
+Video = tuple[str, VideoRow]
+Commit = Callable[[Callable[[State], list[Op]], str], State]
+
+
+@dataclass
+class CompactReport:
+    """What was rewritten, or would be.
+
+    damaged: (feature, generation, video id) of videos whose bytes do not have their checksums;
+        they stay where they are.
+    """
+
+    is_dry_run: bool
+    parts_before: int = 0
+    parts_after: int = 0
+    num_videos: int = 0
+    num_bytes: int = 0
+    damaged: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+class Compactor:
+    """Rewrites parts of one store, one generation after the other."""
+
+    def __init__(self, storage: Storage, commit: Commit, report: CompactReport) -> None:
+        self._storage = storage
+        self._commit = commit
+        self._report = report
+        self._reader = PartReader(storage, lambda part: StoreDamaged(f"{part.folder} is missing"))
+
+    def rewrite(
+        self,
+        generation: GenerationState,
+        sources: Sequence[Part],
+        *,
+        target_bytes: int = TARGET_BYTES,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Moves the live videos of these parts into new ones; `progress` is told bytes."""
+        chosen = set(sources)
+        videos = sorted(
+            ((i, row) for i, row in generation.rows() if row.part in chosen),
+            key=lambda item: item[0],
+        )
+        report = self._report
+        report.parts_before += len(sources)
+        for group in _groups(generation, videos, target_bytes):
+            report.parts_after += 1
+            if not report.is_dry_run:
+                self._rewrite_group(generation, group, progress)
+            else:
+                report.num_videos += len(group)
+
+    def _rewrite_group(
+        self,
+        generation: GenerationState,
+        videos: Sequence[Video],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        make_nodes(self._storage, generation.definition)
+        batch = new_batch_id()
+        writer = PartWriter(self._storage, generation.definition, batch)
+        may_be_committed = False
+        try:
+            for piece in _pieces(generation, videos):
+                before = writer.num_bytes
+                self._copy(generation, piece, writer)
+                if progress is not None:
+                    progress(writer.num_bytes - before)
+            if not writer.video_ids:
+                return
+            part = writer.close()
+            sources = {video_id: row.part.id for video_id, row in videos}
+            moved = 0
+
+            def resolve(state: State) -> list[Op]:
+                nonlocal may_be_committed, moved
+                part.check_committable(self._storage)
+                op = _rewrite_op(state, generation, part, writer, sources)
+                moved = len(op["add"][0]["videos"]["id"]) if op else 0
+                may_be_committed = bool(op)
+                return [op] if op else []
+
+            self._commit(resolve, batch)
+            self._report.num_videos += moved
+            self._report.num_bytes += part.rows_bytes + part.spans_bytes
+        finally:
+            writer.abandon()
+            if not may_be_committed:
+                self._remove(writer.folder)
+
+    def _copy(
+        self, generation: GenerationState, videos: Sequence[Video], writer: PartWriter
+    ) -> None:
+        """Appends the videos, without those that are damaged."""
+        definition = generation.definition
+        num_rows = sum(row.row_size for _, row in videos)
+        rows = np.empty((num_rows, *definition.row_shape), stored_dtype(definition.dtype))
+        spans = np.empty((num_rows, 2), "<f8")
+        row_targets, span_targets, start = [], [], 0
+        for video_id, row in videos:
+            end = start + row.row_size
+            row_targets.append((row.part, row.row_start, rows[start:end], video_id))
+            span_targets.append((row.part, row.row_start, spans[start:end], video_id))
+            start = end
+        try:
+            self._reader.read_many("rows", row_targets)
+            self._reader.read_many("spans", span_targets)
+            is_sound = all(
+                crc32c(new_rows[2]) == row.crc32c and crc32c(new_spans[2]) == row.spans_crc32c
+                for (_, row), new_rows, new_spans in zip(
+                    videos, row_targets, span_targets, strict=True
+                )
+            )
+        except StoreDamaged:
+            is_sound = False
+        if is_sound:
+            facts = [(i, row.row_size, row.crc32c, row.spans_crc32c) for i, row in videos]
+            writer.append_many(facts, rows, spans)
+        elif len(videos) == 1:
+            self._report.damaged.append((*generation.key, videos[0][0]))
+        else:
+            for video in videos:
+                self._copy(generation, [video], writer)
+
+    def _remove(self, folder: str) -> None:
+        try:
+            self._storage.remove(folder)
+        except VlpipeError as error:
+            logger.info("a leftover stays until it is collected: %s", error)
+
+
+def worth_rewriting(
+    generation: GenerationState, *, target_bytes: int, must_go: Callable[[Part], bool]
+) -> list[Part]:
+    """The parts that compaction should copy: with many dead rows, with rows that must go, and
+    small ones, unless there would be as many afterwards."""
+    live_rows: dict[Part, int] = {}
+    for _, row in generation.rows():
+        live_rows[row.part] = live_rows.get(row.part, 0) + row.row_size
+    plain = [part for part in live_rows if part.is_plain]
+    wasteful = [
+        part
+        for part in plain
+        if live_rows[part] < part.num_rows * (1 - _MIN_DEAD)
+        or (live_rows[part] < part.num_rows and must_go(part))
+    ]
+    taken = set(wasteful)
+    small = [
+        part
+        for part in plain
+        if part not in taken
+        and part.num_rows * part.rows_shape.row_bytes < target_bytes / 2
+        and part.num_videos < PART_MAX_VIDEOS / 2
+    ]
+    if len(small) + len(wasteful) < 2:
+        small = []
+    return sorted([*wasteful, *small], key=lambda part: part.id)
+
+
+def _groups(
+    generation: GenerationState, videos: Sequence[Video], target_bytes: int
+) -> Iterator[list[Video]]:
+    """The videos of each new part: about equally many bytes, so that none is left small."""
+    row_bytes = _row_bytes(generation)
+    total = sum(row.row_size for _, row in videos) * row_bytes
+    num_groups = max(-(-total // target_bytes), -(-len(videos) // PART_MAX_VIDEOS), 1)
+    share = total / num_groups
+    group: list[Video] = []
+    num_bytes = 0
+    for video in videos:
+        group.append(video)
+        num_bytes += video[1].row_size * row_bytes
+        if num_bytes >= share or len(group) == PART_MAX_VIDEOS:
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
+
+
+def _pieces(generation: GenerationState, videos: Sequence[Video]) -> Iterator[list[Video]]:
+    """Videos that are copied together."""
+    row_bytes = _row_bytes(generation)
+    piece: list[Video] = []
+    num_bytes = 0
+    for video in videos:
+        piece.append(video)
+        num_bytes += video[1].row_size * row_bytes
+        if num_bytes >= _PIECE_BYTES or len(piece) == 1024:
+            yield piece
+            piece, num_bytes = [], 0
+    if piece:
+        yield piece
+
+
+def _row_bytes(generation: GenerationState) -> int:
+    definition = generation.definition
+    return row_size_bytes(stored_dtype(definition.dtype), definition.row_shape)
+
+
+def _rewrite_op(
+    state: State,
+    generation: GenerationState,
+    part: Part,
+    writer: PartWriter,
+    sources: dict[str, str],
+) -> Op | None:
+    """The operation for the videos that still lie where they were copied from."""
+    found = state.generations.get(generation.key)
+    if found is None:
+        return None  # dropped meanwhile
+    ids, row_starts = [], []
+    for video_id, row_start, row in zip(
+        writer.video_ids, writer.row_starts, found.find_many(writer.video_ids), strict=True
+    ):
+        if row is not None and row.part.id == sources[video_id]:
+            ids.append(video_id)
+            row_starts.append(row_start)
+    if not ids:
+        return None
+    feature, name = generation.key
+    return {
+        "op": "rewrite",
+        "feature": feature,
+        "generation": name,
+        "remove": sorted({sources[video_id] for video_id in ids}),
+        "add": [{"part": part.to_json(), "videos": {"id": ids, "row_start": row_starts}}],
+    }

@@ -1,0 +1,174 @@
+"""The store on an S3 server of this machine: the same protocol, with writers in two processes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlpipe.stores import FeatureStore
+from vlpipe.stores.errors import EnvironmentLacks, StoreUnwritable, UsageError
+from vlpipe.stores.s3_storage import S3Storage
+
+# One request at a time: this imitation of S3 looks and then writes, which S3 does in one step.
+SERVER = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+application = DomainDispatcherApplication(create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=False)
+"""
+
+WRITER = """
+import sys
+from conftest import Samples
+from vlpipe.stores import FeatureStore
+
+url, *ids = sys.argv[1:]
+samples = Samples()
+store = FeatureStore.open(url)
+for start in range(0, len(ids), 2):
+    samples.write(store, ids[start : start + 2], samples.rgb)
+"""
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server():
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def url(server, monkeypatch, request):
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    storage = S3Storage(f"bucket/{request.node.name}/features of all")
+    storage._fs().call_s3("create_bucket", Bucket="bucket")
+    return storage.url
+
+
+@pytest.mark.slow
+def test_protocol(url, samples):
+    store = FeatureStore.create(url)
+    samples.write(store, ["b", "a", "\u00fc/?#%2F"], samples.rgb)
+    past = FeatureStore.open(url)
+    with store.writer([samples.rgb]) as writer:
+        writer.add("c", {"rgb": samples.rows(samples.rgb, "c")})
+        writer.fail("bad", None, "decode", "no frames")
+    store.delete(["b"])
+    samples.check(past, ["a", "b", "\u00fc/?#%2F"], samples.rgb)
+    samples.check(store, ["a", "c", "\u00fc/?#%2F"], samples.rgb)
+    store.checkpoint()
+    store.tag("baseline")
+    store.compact()
+    again = FeatureStore.open(url)
+    samples.check(again, ["a", "c", "\u00fc/?#%2F"], samples.rgb)
+    batch = again["rgb"].read_batch(["c", "a"], pad="right", with_spans=True)
+    np.testing.assert_array_equal(batch[0], samples.rows(samples.rgb, "c").rows)
+    np.testing.assert_array_equal(again["rgb"].read("a", rows=[2]), batch[1][[2]])
+    assert again["rgb"].read("a", copy=False).shape == (4, 6)
+    assert FeatureStore.open(url, "baseline").version == 3
+    assert again.verify().problems == []
+    report = again.gc(0, retention_s=0, dry_run=False)
+    assert report.parts == []  # the tag holds them, and S3 tells time in seconds
+    assert again.verify().is_sound
+    with pytest.raises(UsageError, match="already"):
+        FeatureStore.create(url)
+
+
+@pytest.mark.slow
+def test_two_processes(url, samples):
+    FeatureStore.create(url)
+    ids = [f"v{i}" for i in range(6)]
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, url, *order], env=environment)
+        for order in (ids, ids[::-1])
+    ]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
+    store = FeatureStore.open(url)
+    samples.check(store, ids, samples.rgb)
+    added = [operation for entry in store.log() for operation in entry.operations]
+    assert sum(int(what.split()[-2]) for what in added if what.startswith("add ")) == len(ids)
+    assert store.verify().is_sound
+
+
+def test_reading_after_a_fork(url, samples, run_in_child):
+    samples.write(FeatureStore.create(url), ["a"], samples.rgb)
+    store = FeatureStore.open(url)
+    samples.check(store, ["a"], samples.rgb)
+    assert run_in_child(lambda: samples.check(store, ["a"], samples.rgb)) == 0
+    samples.check(store, ["a"], samples.rgb)
+
+
+def test_lost_replies_and_errors_of_the_service(url, samples, monkeypatch):
+    store = FeatureStore.create(url)
+    fs = store._storage._fs()
+    real = fs.pipe_file
+    calls = []
+
+    def unsure(path, data, mode="overwrite"):
+        calls.append(path)
+        if mode == "create" and len(calls) % 3:
+            if len(calls) % 3 == 1:
+                real(path, data, mode=mode)  # it took effect
+            raise OSError("503 Slow Down")
+        return real(path, data, mode=mode)
+
+    monkeypatch.setattr(fs, "pipe_file", unsure)
+    for video_id in "ab":
+        samples.write(store, [video_id], samples.rgb)
+    assert [entry.version for entry in store.log()] == [1, 2]
+    samples.check(FeatureStore.open(url), list("ab"), samples.rgb)
+
+
+def test_a_service_without_conditional_requests_is_refused(url, monkeypatch):
+    storage = S3Storage("bucket/other")
+    fs = storage._fs()
+    real = fs.pipe_file
+    monkeypatch.setattr(fs, "pipe_file", lambda path, data, mode="": real(path, data))
+    from vlpipe.stores.creation import create_store
+
+    with pytest.raises(StoreUnwritable, match="overwrite each other"):
+        create_store(storage)
+
+
+def test_no_such_bucket(url):
+    with pytest.raises(EnvironmentLacks, match="no bucket 'elsewhere'"):
+        FeatureStore.create("s3://elsewhere/store")
+    with pytest.raises(UsageError, match="no bucket"):
+        FeatureStore.open("s3://")

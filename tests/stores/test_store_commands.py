@@ -1,0 +1,69 @@
+"""`vlpipe store` compact, gc, verify --repair and rm --purge."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vlpipe.pipelines.cli import app
+from vlpipe.stores import FeatureStore
+
+IDS = ["a", "b", "c"]
+
+
+@pytest.fixture
+def run():
+    def invoke(*words, code=0):
+        result = CliRunner().invoke(app, ["store", *words])
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if "--json" in words else result.output
+
+    return invoke
+
+
+@pytest.fixture
+def url(store, samples):
+    for video_id in IDS:
+        samples.write(store, [video_id], samples.rgb)
+    return store.url
+
+
+def test_compact_and_gc(url, run, samples):
+    assert run("compact", url, "--dry-run", "--json")["parts_after"] == 1
+    facts = run("compact", url, "--feature", "rgb", "--json")
+    assert (facts["parts_before"], facts["parts_after"], facts["videos"]) == (3, 1, 3)
+    assert "parts before" in run("compact", url)
+    everything = ("--keep-days", "0", "--grace-hours", "0")
+    assert run("gc", url, "--json")["parts"] == 0  # all are young
+    dry = run("gc", url, *everything, "--json")
+    assert (dry["parts"], dry["is_dry_run"]) == (3, True)
+    assert "nothing was removed" in run("gc", url, *everything)
+    assert run("gc", url, *everything, "--yes", "--json")["parts"] == 3
+    samples.check(FeatureStore.open(url), IDS, samples.rgb)
+    run("compact", url, "--feature", "nonsense", code=1)
+
+
+def test_repair(url, run, samples):
+    path = Path(url, FeatureStore.open(url)["rgb"].locate("b")[0].rows_file)
+    data = bytearray(path.read_bytes())
+    data[4100] ^= 1
+    path.write_bytes(data)
+    assert "video" in run("verify", url, code=4)
+    facts = run("compact", url, "--json", code=4)
+    assert facts["damaged"] == 1
+    assert CliRunner().invoke(app, ["store", "verify", url, "--repair"], input="n\n").exit_code == 1
+    output = run("verify", url, "--repair", "--yes")
+    assert "missing now: b of rgb" in output
+    assert run("verify", url, "--json")["is_sound"]
+    samples.check(FeatureStore.open(url), ["a", "c"], samples.rgb)
+
+
+def test_purge(url, run):
+    output = run("rm", url, "--video", "b", "--purge", "--yes", "--reason", "asked for")
+    assert "the bytes are still there" in output
+    assert run("gc", url, "--json")["unpurged"] == ["b"]
+    run("compact", url)
+    run("gc", url, "--keep-days", "0", "--grace-hours", "0", "--yes")
+    assert run("gc", url, "--json")["unpurged"] == []
+    assert any("asked for" in entry["what"] for entry in run("log", url, "--json")["log"])
