@@ -5,10 +5,13 @@ words for 16 events of 20 rows of picture and 53 of sound (51 s), at published s
 weights, whose captions never end. Both ways must write the same words.
 """
 
+from typing import cast
+
 import torch
 
 from benchmarks._measure import best_of_turns
 from vlpipe.models import create_model
+from vlpipe.models.bmt import Bmt
 from vlpipe.models.caption_vocabulary import END, START
 
 NUM_EVENTS, NUM_WORDS = 16, 30
@@ -19,7 +22,7 @@ GOAL = 5.0
 def run() -> None:
     """Prints captions a second and the ratio."""
     torch.manual_seed(0)
-    model = create_model("bmt", task="captioning").eval()
+    model = cast(Bmt, create_model("bmt", task="captioning")).eval()
     with torch.no_grad():
         model.get_parameter("words.weight").normal_()
         model.get_parameter("generator.bias")[END] = -1e3
@@ -41,9 +44,7 @@ def run() -> None:
 
     @torch.inference_mode()
     def kept(beams: int) -> None:
-        written[f"beams {beams}"] = model.write_captions(  # type: ignore[operator]
-            **videos, max_words=NUM_WORDS, beams=beams
-        )
+        written[f"beams {beams}"] = model.write_captions(**videos, max_words=NUM_WORDS, beams=beams)
 
     sides = {"plain": plain, "greedy": lambda: kept(1), "four beams": lambda: kept(4)}
     best = best_of_turns(sides, 2)

@@ -12,9 +12,9 @@ from benchmarks._clips import make_clips
 from benchmarks._measure import best_of_turns
 from benchmarks._usual_way import extract_usual_way
 from vlpipe.extractors import create_extractor
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.job import ExtractionJob
-from vlpipe.pipelines.receipts import ExtractionSummary
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.job import ExtractionJob
+from vlpipe.pipelines.extraction.receipts import ExtractionSummary
 from vlpipe.stores import FeatureStore
 
 SMALL_NETWORKS: Mapping[str, Mapping[str, Any]] = {

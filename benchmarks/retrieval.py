@@ -50,7 +50,7 @@ def full() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, video, words, word_len = (part.to(device) for part in material(1000, 1000))
     _, seconds = in_blocks(
-        model, video, words, word_len, cells=2**19 if device == "cuda" else 2**14
+        model, video, words, word_len, cells=2**19 if device == "cuda" else 2**12
     )
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
     print(f"retrieval: 1,000 x 1,000 on {device}: {seconds:.0f} s, {memory:.1f} GiB of the device")
@@ -73,7 +73,7 @@ def in_blocks(
     video: torch.Tensor,
     words: torch.Tensor,
     word_len: torch.Tensor,
-    cells: int = 2**14,
+    cells: int = 2**12,
 ) -> tuple[torch.Tensor, float]:
     started = time.perf_counter()
     videos: Encoded = joined(model.encode_video(part) for part in video.split(BATCH))

@@ -17,8 +17,8 @@ from benchmarks._clips import make_clip
 from benchmarks._measure import best_of_turns, matrix_rate
 from benchmarks._usual_way import extract_usual_way
 from vlpipe.extractors import configure_extractor, create_extractor
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.job import ExtractionJob
 
 # Name, settings, seconds of 720p, goals against the usual way: fp32, bf16.
 CASES: list[tuple[str, Mapping[str, Any], float, float, float]] = [

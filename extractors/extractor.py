@@ -76,7 +76,7 @@ class Extractor(ABC):
 
     rows_keep_span: ClassVar[bool] = False
     """Whether each row has the span of its sample, and samples of a video differ in theirs: then
-    rows that are in a store can serve readers again (`vlpipe.pipelines.replay`)."""
+    rows that are in a store can serve readers again (`vlpipe.pipelines.extraction.replay`)."""
 
     is_compilable: ClassVar[bool] = True
     """Whether `torch.compile` can have the network: not if its output sizes follow the data."""

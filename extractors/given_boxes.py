@@ -34,9 +34,14 @@ from torch import Tensor, nn
 from vlpipe.extractors.errors import MediaError
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Names, Output
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.regions.timed_boxes import (
+    TimedBoxes,
+    find_file,
+    read_boxes,
+    sha256_of_folder,
+)
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler
-from vlpipe.extractors.timed_boxes import TimedBoxes, find_file, read_boxes, sha256_of_folder
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 from vlpipe.stores.errors import EnvironmentLacks
 

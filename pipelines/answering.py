@@ -10,10 +10,10 @@ import torch
 
 from vlpipe.models.tasks import Record
 from vlpipe.models.tasks.question_answering import QuestionAnswering
-from vlpipe.pipelines.evaluation import choose_device
-from vlpipe.pipelines.training_data import ExampleDataset, PreparedVideos, batch_loader
-from vlpipe.pipelines.training_material import Material, open_material
-from vlpipe.pipelines.training_run import RunFolder, load_model
+from vlpipe.pipelines.training.data import ExampleDataset, PreparedVideos, batch_loader
+from vlpipe.pipelines.training.evaluation import choose_device
+from vlpipe.pipelines.training.material import Material, open_material
+from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import UsageError
 
@@ -87,8 +87,8 @@ def extract_like(
 
     Raises UsageError if they cannot be made so, or turn out to be of another generation.
     """
-    from vlpipe.pipelines.extraction import run_extraction
-    from vlpipe.pipelines.job import ExtractionJob
+    from vlpipe.pipelines.extraction.extract import run_extraction
+    from vlpipe.pipelines.extraction.job import ExtractionJob
 
     wanted = {name: material.store[name].info for name in dict.fromkeys(material.slots.values())}
     names, settings, weights = _extractors({n: i.provenance for n, i in wanted.items()})

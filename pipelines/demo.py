@@ -6,14 +6,14 @@ from pathlib import Path
 
 from vlpipe.pipelines.checkup import python_and_platform
 from vlpipe.pipelines.demo_training import train_on_demo
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.job import ExtractionJob
-from vlpipe.pipelines.observer import Observer
-from vlpipe.pipelines.receipts import ExtractionSummary
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.job import ExtractionJob
+from vlpipe.pipelines.extraction.observer import Observer
+from vlpipe.pipelines.extraction.receipts import ExtractionSummary
 from vlpipe.pipelines.report import Example, write_report
-from vlpipe.pipelines.training_loop import TrainingObserver
-from vlpipe.pipelines.training_report import run_section
-from vlpipe.pipelines.training_run import RunFolder
+from vlpipe.pipelines.training.loop import TrainingObserver
+from vlpipe.pipelines.training.report import run_section
+from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets.demo import DemoDataset, make_demo
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from vlpipe.pipelines.training import resume_training, run_training
-from vlpipe.pipelines.training_job import TrainingJob, parse_settings
-from vlpipe.pipelines.training_loop import TrainingObserver
-from vlpipe.pipelines.training_run import RunFolder
+from vlpipe.pipelines.training.job import TrainingJob, parse_settings
+from vlpipe.pipelines.training.loop import TrainingObserver
+from vlpipe.pipelines.training.run_folder import RunFolder
+from vlpipe.pipelines.training.train import resume_training, run_training
 from vlpipe.stores.errors import UsageError
 
 _MOTION = '["motion_global", "motion_local"]'

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.prefect_server import configured_server, require_server
 from vlpipe.pipelines.settings import apply_offline_settings
 from vlpipe.stores.errors import EnvironmentLacks, UsageError

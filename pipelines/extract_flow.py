@@ -19,17 +19,17 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
 from prefect.tasks import Task  # noqa: E402
 
-from vlpipe.pipelines.batches import Batch  # noqa: E402
-from vlpipe.pipelines.extraction import (  # noqa: E402
+from vlpipe.pipelines.extraction.batches import Batch  # noqa: E402
+from vlpipe.pipelines.extraction.extract import (  # noqa: E402
     conclude,
     plan_extraction,
     quarantine_problems,
 )
-from vlpipe.pipelines.extraction_worker import ExtractionWorker, WorkerTeam  # noqa: E402
-from vlpipe.pipelines.job import ExtractionJob  # noqa: E402
-from vlpipe.pipelines.observer import Observer, Silent  # noqa: E402
+from vlpipe.pipelines.extraction.job import ExtractionJob  # noqa: E402
+from vlpipe.pipelines.extraction.observer import Observer, Silent  # noqa: E402
+from vlpipe.pipelines.extraction.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
+from vlpipe.pipelines.extraction.worker import ExtractionWorker, WorkerTeam  # noqa: E402
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
-from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
 from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
 
 RETRY_DELAYS_S: list[float] = [10, 60]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from vlpipe import __version__
+from vlpipe.pipelines.extraction.receipts import STAGES, ExtractionSummary
 from vlpipe.pipelines.pictures import (
     data_address,
     rows_over_time,
     similarity_matrix,
     strip,
 )
-from vlpipe.pipelines.receipts import STAGES, ExtractionSummary
 from vlpipe.stores import FeatureStore
 
 _FRAMES_PER_STRIP = 8

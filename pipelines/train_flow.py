@@ -16,14 +16,14 @@ from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
-from vlpipe.pipelines.training import (  # noqa: E402
+from vlpipe.pipelines.training.job import TrainingJob  # noqa: E402
+from vlpipe.pipelines.training.loop import Silent, TrainingObserver  # noqa: E402
+from vlpipe.pipelines.training.run_folder import RunFolder  # noqa: E402
+from vlpipe.pipelines.training.train import (  # noqa: E402
     TrainingOutcome,
     resume_training,
     run_training,
 )
-from vlpipe.pipelines.training_job import TrainingJob  # noqa: E402
-from vlpipe.pipelines.training_loop import Silent, TrainingObserver  # noqa: E402
-from vlpipe.pipelines.training_run import RunFolder  # noqa: E402
 
 
 @task(task_run_name="train-{job.model}-{job.task}", cache_policy=NO_CACHE)

@@ -129,9 +129,11 @@ def pool_regions(maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
     for index, (features, stride) in enumerate(zip(maps, _STRIDES, strict=True)):
         chosen = (level == index).nonzero()[:, 0]
         if len(chosen):
-            pooled[chosen] = roi_align(
-                features, rois[chosen].to(features.dtype), _POOLED, 1 / stride, 2, aligned=False
+            # In float32 at every precision: bfloat16 keeps 8 bits of a coordinate.
+            aligned = roi_align(
+                features.float(), rois[chosen].float(), _POOLED, 1 / stride, 2, aligned=False
             )
+            pooled[chosen] = aligned.to(pooled.dtype)
     return pooled
 
 

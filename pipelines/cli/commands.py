@@ -21,6 +21,7 @@ from vlpipe.pipelines.cli import (
     models,
     store,
     train,
+    train_commonsense,
     weights,
 )
 
@@ -36,6 +37,9 @@ app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("extract", epilog=extract.EXAMPLE)(extract.extract)
 app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("train-commonsense", epilog=train_commonsense.EXAMPLE)(
+    train_commonsense.train_commonsense
+)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("ask", epilog=ask.EXAMPLE)(ask.ask)
 app.command("deploy", epilog=deploy.EXAMPLE)(deploy.deploy)

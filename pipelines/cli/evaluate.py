@@ -19,7 +19,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate the best checkpoint of a run; write its predictions in the benchmark's form."""
-    from vlpipe.pipelines.evaluation import evaluate_run
+    from vlpipe.pipelines.training.evaluation import evaluate_run
 
     found = evaluate_run(run, split, device=device)
     if as_json:

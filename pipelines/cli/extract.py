@@ -20,9 +20,9 @@ from vlpipe.pipelines.cli.output import (
 from vlpipe.pipelines.prefect_server import configured_server
 
 if TYPE_CHECKING:
-    from vlpipe.pipelines.job import ExtractionJob
-    from vlpipe.pipelines.planning import Plan
-    from vlpipe.pipelines.receipts import ExtractionSummary, Failure
+    from vlpipe.pipelines.extraction.job import ExtractionJob
+    from vlpipe.pipelines.extraction.planning import Plan
+    from vlpipe.pipelines.extraction.receipts import ExtractionSummary, Failure
 
 EXAMPLE = (
     "Examples:  vlpipe extract --dataset tgif --root TGIF --features resnet152,vggish   "
@@ -180,14 +180,14 @@ def _run(job: "ExtractionJob", *, is_flow: bool) -> "ExtractionSummary":
     if is_flow:
         from vlpipe.pipelines.extract_flow import run_as_flow as run
     else:
-        from vlpipe.pipelines.extraction import run_extraction as run
+        from vlpipe.pipelines.extraction.extract import run_extraction as run
     stop = threading.Event()
     with stop_on_interrupt(stop), show_progress() as observer:
         return run(job, observer=observer, stop=stop)
 
 
 def _show_plan(job: "ExtractionJob", *, as_json: bool) -> None:
-    from vlpipe.pipelines.extraction import plan_extraction
+    from vlpipe.pipelines.extraction.extract import plan_extraction
 
     plan = plan_extraction(job)
     if as_json:

@@ -88,7 +88,7 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401 - whatever stands behind
 
 def _facts(extractor: type["Extractor"]) -> dict[str, Any]:
     from vlpipe.extractors.media.requests import request_to_json
-    from vlpipe.extractors.weights_folder import WeightsFolder
+    from vlpipe.extractors.weights.folder import WeightsFolder
 
     folder = WeightsFolder()
     config = extractor.Config()

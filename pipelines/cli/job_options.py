@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlpipe.pipelines.presets import PRESETS, find_preset
+from vlpipe.pipelines.extraction.presets import PRESETS, find_preset
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlpipe.pipelines.job import ExtractionJob
+    from vlpipe.pipelines.extraction.job import ExtractionJob
 
 
 class Precision(StrEnum):
@@ -105,7 +105,7 @@ def build_job(
     """The job that these options describe; UsageError when they do not make sense."""
     from pydantic import ValidationError
 
-    from vlpipe.pipelines.job import ExtractionJob
+    from vlpipe.pipelines.extraction.job import ExtractionJob
 
     names = _names(features or ())
     given = parse_settings(settings or ())

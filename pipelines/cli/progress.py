@@ -15,9 +15,9 @@ from rich.progress import (
 )
 
 from vlpipe.pipelines.cli.output import messages, remark
-from vlpipe.pipelines.observer import Observer
-from vlpipe.pipelines.planning import Plan
-from vlpipe.pipelines.receipts import BatchReceipt, Failure
+from vlpipe.pipelines.extraction.observer import Observer
+from vlpipe.pipelines.extraction.planning import Plan
+from vlpipe.pipelines.extraction.receipts import BatchReceipt, Failure
 
 _LINE_EVERY_S = 30.0
 

@@ -12,9 +12,9 @@ from vlpipe.pipelines.prefect_server import configured_server
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlpipe.pipelines.training import TrainingOutcome
-    from vlpipe.pipelines.training_job import TrainingJob
-    from vlpipe.pipelines.training_sweep import Sweep
+    from vlpipe.pipelines.training.job import TrainingJob
+    from vlpipe.pipelines.training.sweep import Sweep
+    from vlpipe.pipelines.training.train import TrainingOutcome
 
 EXAMPLE = (
     "Examples:  vlpipe train masn --task count --dataset tgif --root TGIF --store FEATURES   "
@@ -79,7 +79,7 @@ def _job(
     config: Path | None,
     settings: list[str] | None,
 ) -> "TrainingJob":
-    from vlpipe.pipelines.training_job import TrainingJob, parse_settings
+    from vlpipe.pipelines.training.job import TrainingJob, parse_settings
 
     if model is None:
         raise UsageError("no model is named", hint="`vlpipe models ls` lists them")
@@ -110,15 +110,15 @@ def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
             from vlpipe.pipelines.train_flow import run_as_flow
 
             return run_as_flow(job, observer=observer, stop=stop)
-        from vlpipe.pipelines.training import run_training
+        from vlpipe.pipelines.training.train import run_training
 
         return run_training(job, observer=observer, stop=stop)
 
 
 def _resume(run: Path) -> "TrainingOutcome":
     from vlpipe.pipelines.cli.training_progress import show_training
-    from vlpipe.pipelines.training import resume_training
-    from vlpipe.pipelines.training_run import RunFolder
+    from vlpipe.pipelines.training.run_folder import RunFolder
+    from vlpipe.pipelines.training.train import resume_training
 
     stop = threading.Event()
     is_plain = RunFolder(run).job().settings.devices > 1
@@ -128,7 +128,7 @@ def _resume(run: Path) -> "TrainingOutcome":
 
 def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
     from vlpipe.pipelines.cli.training_progress import show_training
-    from vlpipe.pipelines.training_sweep import run_sweep
+    from vlpipe.pipelines.training.sweep import run_sweep
 
     try:
         numbers = [int(seed) for seed in seeds.split(",")]

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from vlpipe.pipelines.training_loop import TrainingObserver
-    from vlpipe.pipelines.training_material import Material
-    from vlpipe.pipelines.training_state import Progress
+    from vlpipe.pipelines.training.loop import TrainingObserver
+    from vlpipe.pipelines.training.material import Material
+    from vlpipe.pipelines.training.state import Progress
 
 _LINE_EVERY_S = 30.0
 

@@ -19,7 +19,7 @@ app = typer.Typer(
 def list_(as_json: AsJson = False) -> None:
     """List the published checkpoints; nothing is ever downloaded."""
     from vlpipe.extractors.registry import list_checkpoints
-    from vlpipe.extractors.weights_folder import WeightsFolder
+    from vlpipe.extractors.weights.folder import WeightsFolder
 
     folder = WeightsFolder()
     facts = [
@@ -56,7 +56,7 @@ def add(
 ) -> None:
     """Check a checkpoint (hash, keys, shapes) and keep it for `vlpipe extract`."""
     from vlpipe.extractors.registry import find_checkpoint
-    from vlpipe.extractors.weights_folder import WeightsFolder
+    from vlpipe.extractors.weights.folder import WeightsFolder
 
     found = find_checkpoint(name)
     if found is None:
@@ -76,10 +76,10 @@ def add(
 @app.command("check", epilog="Example:  vlpipe weights check")
 def check(as_json: AsJson = False) -> None:
     """Check every added checkpoint against its hash and its network; exit code 1 if one is bad."""
-    from vlpipe.extractors.checkpoint import Checkpoint, sha256_of
     from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
     from vlpipe.extractors.registry import list_checkpoints
-    from vlpipe.extractors.weights_folder import WeightsFolder
+    from vlpipe.extractors.weights.checkpoint import Checkpoint, sha256_of
+    from vlpipe.extractors.weights.folder import WeightsFolder
 
     folder = WeightsFolder()
     results: list[dict[str, str | None]] = []
@@ -130,7 +130,7 @@ def convert_(
     as_json: AsJson = False,
 ) -> None:
     """Bring the weights of another framework into the layout of an extractor here."""
-    from vlpipe.extractors.foreign_weights.convert import check_target, convert
+    from vlpipe.extractors.weights.foreign.convert import check_target, convert
 
     check_target(target, overwrite=overwrite)
     conversion = convert(source, role=role)

@@ -18,8 +18,8 @@ from vlpipe.extractors.media import FrameRequest
 from vlpipe.extractors.regions.label_changes import GivenEvents, LabelChanges, Shots, read_events
 from vlpipe.extractors.samples import FrameSampler
 from vlpipe.extractors.weights.source import WeightsSource
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import UsageError
 

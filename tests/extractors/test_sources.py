@@ -21,8 +21,8 @@ from vlpipe.extractors.graph import make_graph, with_sources
 from vlpipe.extractors.media import FrameRequest
 from vlpipe.extractors.samples import FrameSampler, Sample, SourceRows
 from vlpipe.extractors.weights.source import WeightsSource
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.stores import FeatureStore
 
 

@@ -3,7 +3,7 @@
 import made_media
 import pytest
 
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.extraction.job import ExtractionJob
 
 # A network that costs little: most of a test's time then goes to what is under test.
 SETTINGS = {"resnet18": {"resize": 40, "crop": 32}}

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlpipe.pipelines.batches import MAX_VIDEOS, Batch, VideoTask, cut_batches
+from vlpipe.pipelines.extraction.batches import MAX_VIDEOS, Batch, VideoTask, cut_batches
 
 
 def task(video_id, seconds=1.0, extractors=("a",)):

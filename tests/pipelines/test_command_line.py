@@ -13,7 +13,7 @@ import typer
 from vlpipe.extractors import configure_extractor
 from vlpipe.pipelines.cli import app, run
 from vlpipe.pipelines.cli.job_options import build_job, parse_settings, parse_weights
-from vlpipe.pipelines.presets import PRESETS
+from vlpipe.pipelines.extraction.presets import PRESETS
 from vlpipe.stores.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ from extraction_results import ROWS, SMALL, contents
 
 from vlpipe.extractors import create_extractor
 from vlpipe.extractors.media import DecodePool
-from vlpipe.pipelines import batches
-from vlpipe.pipelines.extraction import plan_extraction, run_extraction
-from vlpipe.pipelines.observer import Silent
-from vlpipe.pipelines.planning import source_digest
+from vlpipe.pipelines.extraction import batches
+from vlpipe.pipelines.extraction.extract import plan_extraction, run_extraction
+from vlpipe.pipelines.extraction.observer import Silent
+from vlpipe.pipelines.extraction.planning import source_digest
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import UsageError
 

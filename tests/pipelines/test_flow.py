@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.receipts import BatchReceipt
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.receipts import BatchReceipt
 from vlpipe.pipelines.settings import apply_offline_settings
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreUnwritable
@@ -82,7 +82,7 @@ def test_the_summary_becomes_an_artifact(make_job, tmp_path):
 
 def test_only_infrastructure_is_tried_again(make_job, monkeypatch):
     from vlpipe.pipelines import extract_flow
-    from vlpipe.pipelines.extraction_worker import ExtractionWorker
+    from vlpipe.pipelines.extraction.worker import ExtractionWorker
 
     attempts = []
     plain = ExtractionWorker.run

@@ -3,7 +3,7 @@
 import pytest
 
 from vlpipe.extractors import configure_extractor
-from vlpipe.pipelines.presets import PRESETS
+from vlpipe.pipelines.extraction.presets import PRESETS
 
 
 def specs_of(name):

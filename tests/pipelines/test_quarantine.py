@@ -10,9 +10,9 @@ from extraction_results import ROWS, SMALL, failed_ids
 from vlpipe.extractors.media import DecodePool
 from vlpipe.extractors.resnet import ResNetFeatures
 from vlpipe.extractors.samples import FrameSampler, Sample
-from vlpipe.pipelines import row_buffer
-from vlpipe.pipelines.extraction import plan_extraction, run_extraction
-from vlpipe.pipelines.observer import Silent
+from vlpipe.pipelines.extraction import row_buffer
+from vlpipe.pipelines.extraction.extract import plan_extraction, run_extraction
+from vlpipe.pipelines.extraction.observer import Silent
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import EnvironmentLacks, StoreUnwritable, UsageError, VideoMissing
 from vlpipe.stores.part import PartWriter

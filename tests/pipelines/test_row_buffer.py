@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vlpipe.pipelines import row_buffer
-from vlpipe.pipelines.row_buffer import RowBuffer
+from vlpipe.pipelines.extraction import row_buffer
+from vlpipe.pipelines.extraction.row_buffer import RowBuffer
 
 
 @pytest.mark.parametrize("spill_bytes", [1, 1000, 10**9])

@@ -3,9 +3,9 @@
 import numpy as np
 from drawn_figures import FigureDetector, crossing, make_clip
 
-from vlpipe.extractors.person_detectors import PERSON_DETECTORS, PersonDetectorEntry
-from vlpipe.pipelines.extraction import run_extraction
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.track_pictures import (
     VideoTracks,
     choose_frames,

@@ -8,7 +8,7 @@ from made_training import TINY, make_dataset, make_store
 from typer.testing import CliRunner
 
 from vlpipe.pipelines.cli import ask, evaluate, models, train
-from vlpipe.pipelines.training_sweep import run_sweep
+from vlpipe.pipelines.training.sweep import run_sweep
 from vlpipe.stores.errors import UsageError
 
 SETTINGS = [word for change in (*TINY, "epochs=1") for word in ("--set", change)]

@@ -4,7 +4,7 @@ import pytest
 from made_training import make_job
 
 from vlpipe.pipelines.settings import apply_offline_settings
-from vlpipe.pipelines.training_run import RunFolder
+from vlpipe.pipelines.training.run_folder import RunFolder
 
 apply_offline_settings()
 
@@ -32,7 +32,7 @@ def prefect_server():
 @pytest.mark.slow
 def test_the_flow_makes_the_run_of_the_core_and_only_reads_a_finished_one(tmp_path):
     from vlpipe.pipelines.train_flow import outcome_markdown, run_as_flow, train
-    from vlpipe.pipelines.training import run_training
+    from vlpipe.pipelines.training.train import run_training
 
     by_core = make_job(tmp_path, "count", "epochs=1", out="core")
     by_flow = by_core.model_copy(update={"out": tmp_path / "flow"})

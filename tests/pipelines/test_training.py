@@ -11,14 +11,14 @@ import torch
 from made_training import make_dataset, make_job, make_store
 
 from vlpipe.pipelines.answering import answer_question
-from vlpipe.pipelines.evaluation import evaluate_run
-from vlpipe.pipelines.training import resume_training, run_training
-from vlpipe.pipelines.training_job import parse_settings
-from vlpipe.pipelines.training_loop import Silent, make_fabric, train
-from vlpipe.pipelines.training_material import open_material, prepare_run
-from vlpipe.pipelines.training_run import RunFolder, load_model
-from vlpipe.pipelines.training_schedule import LearningRate
-from vlpipe.pipelines.training_state import read_state
+from vlpipe.pipelines.training.evaluation import evaluate_run
+from vlpipe.pipelines.training.job import parse_settings
+from vlpipe.pipelines.training.loop import Silent, make_fabric, train
+from vlpipe.pipelines.training.material import open_material, prepare_run
+from vlpipe.pipelines.training.run_folder import RunFolder, load_model
+from vlpipe.pipelines.training.schedule import LearningRate
+from vlpipe.pipelines.training.state import read_state
+from vlpipe.pipelines.training.train import resume_training, run_training
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import UsageError, VlpipeError
 
@@ -118,7 +118,7 @@ def test_a_killed_process_is_carried_on_from_its_last_checkpoint(place, unbroken
         "import os, signal, sys\n"
         f"sys.path.insert(0, {str(TESTS)!r})\n"
         "from pathlib import Path\n"
-        "from vlpipe.pipelines.training_loop import Silent, make_fabric, train\n"
+        "from vlpipe.pipelines.training.loop import Silent, make_fabric, train\n"
         "class Kill(Silent):\n"
         "    def on_step(self, progress, num_batches):\n"
         "        if progress.step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"

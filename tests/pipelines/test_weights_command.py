@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from vlpipe.extractors.checkpoint import sha256_of
+from vlpipe.extractors.weights.checkpoint import sha256_of
 from vlpipe.pipelines.cli import run
 
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from vlpipe.extractors.extractor import Inferred
 from vlpipe.extractors.graph import Node, with_sources
 from vlpipe.extractors.network_batches import Made
-from vlpipe.pipelines.batches import Batch
-from vlpipe.pipelines.video_state import VideoState
+from vlpipe.pipelines.extraction.batches import Batch
+from vlpipe.pipelines.extraction.video_state import VideoState
 from vlpipe.stores import FeatureDefinition, FeatureStore
 from vlpipe.stores.status import VideoStatus
 

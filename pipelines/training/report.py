@@ -11,9 +11,9 @@ import torch
 from vlpipe import __version__
 from vlpipe.models.tasks import Record
 from vlpipe.models.tasks.question_answering import QuestionAnswering
-from vlpipe.pipelines.training_data import ExampleDataset, batch_loader
-from vlpipe.pipelines.training_material import TEST, TRAIN, VALIDATION, Material, open_material
-from vlpipe.pipelines.training_pictures import (
+from vlpipe.pipelines.training.data import ExampleDataset, batch_loader
+from vlpipe.pipelines.training.material import TEST, TRAIN, VALIDATION, Material, open_material
+from vlpipe.pipelines.training.pictures import (
     CURVE_HEIGHT,
     CURVE_WIDTH,
     as_data,
@@ -22,7 +22,7 @@ from vlpipe.pipelines.training_pictures import (
     frames_at,
     moving_picture,
 )
-from vlpipe.pipelines.training_run import RunFolder, load_model
+from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores import Features
 from vlpipe.stores.datasets import open_dataset
 from vlpipe.stores.errors import VlpipeError

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from vlpipe.pipelines.planning import Plan
-from vlpipe.pipelines.receipts import BatchReceipt, Failure
+from vlpipe.pipelines.extraction.planning import Plan
+from vlpipe.pipelines.extraction.receipts import BatchReceipt, Failure
 
 
 class Observer(Protocol):

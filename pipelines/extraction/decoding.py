@@ -12,9 +12,9 @@ from vlpipe.extractors.errors import MediaError
 from vlpipe.extractors.graph import with_sources
 from vlpipe.extractors.media import FrameRequest
 from vlpipe.extractors.one_pass import VideoPass
-from vlpipe.pipelines.batches import VideoTask
-from vlpipe.pipelines.row_buffer import RowBuffer
-from vlpipe.pipelines.video_state import HandedOver, Passed, Reason, Track, VideoState
+from vlpipe.pipelines.extraction.batches import VideoTask
+from vlpipe.pipelines.extraction.row_buffer import RowBuffer
+from vlpipe.pipelines.extraction.video_state import HandedOver, Passed, Reason, Track, VideoState
 from vlpipe.stores import FeatureDefinition
 from vlpipe.stores.errors import EnvironmentLacks
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.pipelines.batches import VideoTask
-from vlpipe.pipelines.row_buffer import RowBuffer
+from vlpipe.pipelines.extraction.batches import VideoTask
+from vlpipe.pipelines.extraction.row_buffer import RowBuffer
 
 if TYPE_CHECKING:
     from vlpipe.extractors.media import MediaInfo

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from vlpipe.pipelines.batch_run import BatchRun
-from vlpipe.pipelines.batches import Batch
-from vlpipe.pipelines.job import ExtractionJob
-from vlpipe.pipelines.observer import Observer, Silent
-from vlpipe.pipelines.receipts import BatchReceipt
+from vlpipe.pipelines.extraction.batch_run import BatchRun
+from vlpipe.pipelines.extraction.batches import Batch
+from vlpipe.pipelines.extraction.job import ExtractionJob
+from vlpipe.pipelines.extraction.observer import Observer, Silent
+from vlpipe.pipelines.extraction.receipts import BatchReceipt
 from vlpipe.stores import FeatureDefinition, FeatureStore
 
 if TYPE_CHECKING:

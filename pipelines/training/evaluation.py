@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from vlpipe.models.tasks import Record
-from vlpipe.pipelines.training_data import ExampleDataset
-from vlpipe.pipelines.training_loop import predict
-from vlpipe.pipelines.training_material import TEST, TRAIN, Material, open_material
-from vlpipe.pipelines.training_run import RunFolder, load_model
+from vlpipe.pipelines.training.data import ExampleDataset
+from vlpipe.pipelines.training.loop import predict
+from vlpipe.pipelines.training.material import TEST, TRAIN, Material, open_material
+from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores.errors import UsageError
 
 

@@ -14,13 +14,13 @@ from vlpipe.models.registry import parse_config
 from vlpipe.models.tasks import Task, find_task
 from vlpipe.models.tasks.registry import parse_task_settings
 from vlpipe.models.word_vectors import read_word_vectors
-from vlpipe.pipelines.training_data import (
+from vlpipe.pipelines.training.data import (
     PreparedVideos,
     available_examples,
     require_examples,
 )
-from vlpipe.pipelines.training_job import TrainingJob
-from vlpipe.pipelines.training_run import RUN_VERSION, RunFolder, code_version, load_model
+from vlpipe.pipelines.training.job import TrainingJob
+from vlpipe.pipelines.training.run_folder import RUN_VERSION, RunFolder, code_version, load_model
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets import Dataset, open_dataset
 from vlpipe.stores.errors import UsageError

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from vlpipe.extractors.network_batches import Made, NetworkBatches
 from vlpipe.extractors.one_pass import Handed, VideoPass
-from vlpipe.pipelines.batches import Batch
-from vlpipe.pipelines.decoding import Decoding, Message
-from vlpipe.pipelines.receipts import BatchReceipt, Failure, Reuse, VideoReceipt
-from vlpipe.pipelines.replay import find_replays
-from vlpipe.pipelines.video_state import HandedOver, Reason, VideoState
+from vlpipe.pipelines.extraction.batches import Batch
+from vlpipe.pipelines.extraction.decoding import Decoding, Message
+from vlpipe.pipelines.extraction.receipts import BatchReceipt, Failure, Reuse, VideoReceipt
+from vlpipe.pipelines.extraction.replay import find_replays
+from vlpipe.pipelines.extraction.video_state import HandedOver, Reason, VideoState
 from vlpipe.stores import FeatureDefinition, Features
 from vlpipe.stores.errors import RowsRefused
 

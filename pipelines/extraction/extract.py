@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from vlpipe.pipelines.batches import Batch
-from vlpipe.pipelines.extraction_worker import ExtractionWorker, WorkerTeam
-from vlpipe.pipelines.job import ExtractionJob
-from vlpipe.pipelines.observer import Observer, Silent
-from vlpipe.pipelines.planning import Plan, make_plan
-from vlpipe.pipelines.receipts import BatchReceipt, ExtractionSummary, summarise
+from vlpipe.pipelines.extraction.batches import Batch
+from vlpipe.pipelines.extraction.job import ExtractionJob
+from vlpipe.pipelines.extraction.observer import Observer, Silent
+from vlpipe.pipelines.extraction.planning import Plan, make_plan
+from vlpipe.pipelines.extraction.receipts import BatchReceipt, ExtractionSummary, summarise
+from vlpipe.pipelines.extraction.worker import ExtractionWorker, WorkerTeam
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreNotFound, UsageError
 

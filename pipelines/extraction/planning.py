@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlpipe.pipelines.batches import Batch, VideoTask, cut_batches
-from vlpipe.pipelines.job import ExtractionJob
+from vlpipe.pipelines.extraction.batches import Batch, VideoTask, cut_batches
+from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.stores import FeatureDefinition, FeatureStore
 from vlpipe.stores.datasets import Video
 from vlpipe.stores.status import Standing

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlpipe.pipelines.training import TrainingOutcome, resume_training, run_training
-from vlpipe.pipelines.training_job import TrainingJob
-from vlpipe.pipelines.training_loop import TrainingObserver
-from vlpipe.pipelines.training_run import RunFolder, write_json
+from vlpipe.pipelines.training.job import TrainingJob
+from vlpipe.pipelines.training.loop import TrainingObserver
+from vlpipe.pipelines.training.run_folder import RunFolder, write_json
+from vlpipe.pipelines.training.train import TrainingOutcome, resume_training, run_training
 from vlpipe.stores.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from vlpipe.pipelines.planning import Plan
+from vlpipe.pipelines.extraction.planning import Plan
 
 STAGES = ("decode", "network", "write")
 

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlpipe.models.tasks import Batch, Record, Task
-from vlpipe.pipelines.training_data import EpochBatches, ExampleDataset, batch_loader, in_order
-from vlpipe.pipelines.training_log import TrainingLog
-from vlpipe.pipelines.training_material import Material, open_material
-from vlpipe.pipelines.training_run import RunFolder, save_model
-from vlpipe.pipelines.training_schedule import LearningRate, is_better
-from vlpipe.pipelines.training_state import (
+from vlpipe.pipelines.training.agreement import any_device
+from vlpipe.pipelines.training.data import EpochBatches, ExampleDataset, batch_loader, in_order
+from vlpipe.pipelines.training.log import TrainingLog
+from vlpipe.pipelines.training.material import Material, open_material
+from vlpipe.pipelines.training.run_folder import RunFolder, save_model
+from vlpipe.pipelines.training.schedule import LearningRate, is_better
+from vlpipe.pipelines.training.state import (
     Progress,
     random_state,
     read_state,
@@ -163,11 +164,15 @@ class _Loop:
             if self._is_step_end(progress.batch, total):
                 progress.step += 1
                 self._after_step(loss_sum, total, log)
-                if self.stop.is_set():
+                age_s = time.monotonic() - self.saved_at
+                is_stopped, is_due = any_device(
+                    fabric, self.stop.is_set(), age_s >= self.settings.checkpoint_every_s
+                )
+                if is_stopped:
                     self._count_time(started)
                     self._save(loss_sum)
                     return False
-                if time.monotonic() - self.saved_at >= self.settings.checkpoint_every_s:
+                if is_due:
                     self._count_time(started)
                     started = time.monotonic()
                     self._save(loss_sum)

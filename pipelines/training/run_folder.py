@@ -26,7 +26,7 @@ from safetensors.torch import save
 import vlpipe
 from vlpipe.models import Model, create_model
 from vlpipe.models.tasks import Record, Task, find_task
-from vlpipe.pipelines.training_job import TrainingJob
+from vlpipe.pipelines.training.job import TrainingJob
 from vlpipe.stores.errors import UsageError
 
 RUN_VERSION = 1

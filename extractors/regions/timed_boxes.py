@@ -1,7 +1,7 @@
 """Files of boxes, one for each video: found, hashed, read and checked.
 
-See `given_boxes.py` for what they hold. They are data of others: read without pickle, within
-limits, and looked up among the names of the folder.
+See `extractors/given_boxes.py` for what they hold. They are data of others: read without pickle,
+within limits, and looked up among the names of the folder.
 """
 
 import hashlib

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlpipe.pipelines.evaluation import Evaluated, evaluate_run
-from vlpipe.pipelines.training_job import TrainingJob
-from vlpipe.pipelines.training_loop import Silent, TrainingObserver, make_fabric, train
-from vlpipe.pipelines.training_material import TEST, VALIDATION, prepare_run
-from vlpipe.pipelines.training_run import RunFolder
+from vlpipe.pipelines.training.evaluation import Evaluated, evaluate_run
+from vlpipe.pipelines.training.job import TrainingJob
+from vlpipe.pipelines.training.loop import Silent, TrainingObserver, make_fabric, train
+from vlpipe.pipelines.training.material import TEST, VALIDATION, prepare_run
+from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.stores.errors import UsageError
 
 
@@ -69,7 +69,7 @@ def resume_training(
     splits = [name for name in (VALIDATION, TEST) if facts["examples"].get(name)]
     evaluated = {name: evaluate_run(path, name, is_final=True) for name in splits}
     run.write_json("run.json", run.read_facts() | {"status": "finished"})
-    from vlpipe.pipelines.training_report import write_training_report
+    from vlpipe.pipelines.training.report import write_training_report
 
     write_training_report(run)
     return TrainingOutcome(path, False, evaluated)

@@ -1,0 +1,1 @@
+"""Training of VC R-CNN: images, dictionary, network, loop, checkpoints."""

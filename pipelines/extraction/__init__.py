@@ -1,0 +1,1 @@
+"""Extraction without an orchestrator: job, plan, batches, one commit each."""

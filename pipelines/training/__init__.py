@@ -1,0 +1,1 @@
+"""Training without an orchestrator: job, data, loop, checkpoints, evaluation, report."""
