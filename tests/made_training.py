@@ -9,7 +9,7 @@ import random
 
 import numpy as np
 
-from vlpipe.pipelines.training_job import TrainingJob, parse_settings
+from vlpipe.pipelines.training.job import TrainingJob, parse_settings
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore
 
 ACTIONS = ("jump", "spin", "nod", "wave", "roll", "clap")

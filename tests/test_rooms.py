@@ -84,7 +84,7 @@ def test_every_module_is_loaded_once_and_under_its_full_name():
 
 def test_the_core_runs_without_prefect():
     code = (
-        "import sys, vlpipe.pipelines.extraction, vlpipe.pipelines.cli\n"
+        "import sys, vlpipe.pipelines.extraction.extract, vlpipe.pipelines.cli\n"
         "print([m for m in ('prefect', 'torch') if m in sys.modules])\n"
     )
     assert "prefect" not in run_python(code)

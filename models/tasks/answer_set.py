@@ -16,7 +16,7 @@ from vlpipe.models.tasks.question_answering import (
     QuestionSettings,
     write_json_answers,
 )
-from vlpipe.models.tasks.question_text import Vocabulary, clean, most_frequent
+from vlpipe.models.tasks.question_text import UNKNOWN, Vocabulary, clean, most_frequent
 from vlpipe.models.tasks.registry import register_task
 from vlpipe.models.tasks.task import Batch, Record, TaskSettings
 from vlpipe.stores.datasets import Dataset, SentenceBlank
@@ -144,6 +144,10 @@ class OpenEndedTask(AnswerSetTask):
         return write_json_answers(records, folder, split)
 
 
+BLANK = "_____"
+"""Stands in a sentence for the word that it lacks."""
+
+
 @runtime_checkable
 class HasSentenceBlanks(Protocol):
     """A dataset with sentences that lack a word; video_ids gives the clip of a vid_key."""
@@ -158,6 +162,9 @@ class FillInBlankTask(AnswerSetTask):
 
     description: ClassVar[str] = "the missing word of a sentence: accuracy"
     question_task: ClassVar[str] = "fill_in_blank"
+
+    def model_settings(self) -> dict[str, Any]:
+        return super().model_settings() | {"blank_id": self.vocabulary.ids.get(BLANK, UNKNOWN)}
 
     @classmethod
     def splits(cls, dataset: Dataset) -> tuple[str, ...]:

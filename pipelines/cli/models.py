@@ -9,6 +9,8 @@ from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, print_t
 if TYPE_CHECKING:
     from vlpipe.models import Model
 
+_NETWORK_ONLY = "(the network alone, in Python)"
+
 app = typer.Typer(help="The models: what they solve, what they read.", no_args_is_help=True)
 
 
@@ -23,7 +25,7 @@ def list_(as_json: AsJson = False) -> None:
         return
     print_table(
         ("name", "what it does", "tasks"),
-        [(f["name"], f["description"], ", ".join(f["tasks"])) for f in facts],
+        [(f["name"], f["description"], ", ".join(f["tasks"]) or _NETWORK_ONLY) for f in facts],
     )
 
 
@@ -41,7 +43,7 @@ def show(name: Annotated[str, typer.Argument(help="The model.")], as_json: AsJso
             ("model", facts["name"]),
             ("what", facts["description"]),
             ("code of the paper", facts["code"]),
-            ("tasks", ", ".join(facts["tasks"])),
+            ("tasks", ", ".join(facts["tasks"]) or _NETWORK_ONLY),
             ("training", ", ".join(f"{k} {v:g}" for k, v in facts["training"].items())),
         ]
     )
@@ -62,11 +64,13 @@ def show(name: Annotated[str, typer.Argument(help="The model.")], as_json: AsJso
 
 
 def _facts(model: type["Model"]) -> dict[str, Any]:
+    from vlpipe.models.tasks.registry import list_tasks
+
     return {
         "name": model.name,
         "description": model.description,
         "code": model.code,
-        "tasks": list(model.tasks),
+        "tasks": [task for task in model.tasks if task in list_tasks()],
         "training": dict(model.training_defaults),
         "slots": [
             {

@@ -88,7 +88,9 @@ def prepare_run(job: TrainingJob) -> RunFolder:
         ids |= _drawn(ids[TRAIN], settings.validation_share, settings.seed)
         validation_from = f"{settings.validation_share:.0%} of train, drawn with the run's seed"
     own = parse_config(model, settings.model)
-    derived = task.model_settings() | model.settings_for(own, row_shapes)
+    # A task tells more than every model of it wants to know.
+    known = {k: v for k, v in task.model_settings().items() if k in model.Config.model_fields}
+    derived = known | model.settings_for(own, row_shapes)
     config = parse_config(model, derived | settings.model)
     run = RunFolder(job.out)
     run.create()

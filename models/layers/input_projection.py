@@ -1,0 +1,36 @@
+"""What rows of features pass before a network of their own width: scaling and a linear map."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class InputProjection(nn.Module):
+    """(B, S, num_in) -> (B, S, num_out); with neither scaling nor map the rows as they are.
+
+    num_out: channels after a linear map with ReLU, times sqrt(num_out) before that (BMT); None: no
+    map. is_normalised: real rows are centred and scaled a channel, in training by the batch and
+    then by the statistics that training saw; rows of padding become 0.
+    """
+
+    def __init__(self, num_in: int, num_out: int | None, *, is_normalised: bool = False) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(num_in, affine=False) if is_normalised else None
+        self.map = nn.Linear(num_in, num_out) if num_out is not None else None
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """mask: bool (B, S), True where a row is real."""
+        if self.norm is not None:
+            x = torch.zeros_like(x).masked_scatter(mask[..., None], self._scaled(x[mask]))
+        if self.map is None:
+            return x
+        return F.relu(cast(Tensor, self.map(x)) * self.map.out_features**0.5)
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        """rows: (n, num_in). One row alone has no spread to learn from."""
+        assert self.norm is not None
+        if len(rows) == 1:
+            return F.batch_norm(rows, self.norm.running_mean, self.norm.running_var)
+        return cast(Tensor, self.norm(rows))
