@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
-from vlpipe.pipelines.cli.output import AsJson, messages, print_facts, print_json, remark
+from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, remark
+from vlpipe.pipelines.cli.training_progress import training_bar
 from vlpipe.pipelines.prefect_server import configured_server
 from vlpipe.stores.errors import UsageError
 
@@ -151,18 +152,7 @@ def show_training(*, is_plain: bool = False) -> Iterator["CommonsenseObserver"]:
     if is_plain or not sys.stderr.isatty():
         yield CommonsenseLines()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    bar = Bar(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-        console=messages(),
-    )
-    with bar:
+    with training_bar() as bar:
         yield _Drawn(bar)
 
 

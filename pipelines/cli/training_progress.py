@@ -28,10 +28,16 @@ def show_training(*, is_plain: bool = False) -> Iterator["TrainingObserver"]:
     if is_plain or not sys.stderr.isatty():
         yield TrainingLines()
         return
+    with training_bar() as bar:
+        yield _Drawn(bar)
+
+
+def training_bar() -> "Bar":
+    """A bar on stderr whose tasks have a field `figures`."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    bar = Bar(
+    return Bar(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -39,8 +45,6 @@ def show_training(*, is_plain: bool = False) -> Iterator["TrainingObserver"]:
         TimeRemainingColumn(),
         console=messages(),
     )
-    with bar:
-        yield _Drawn(bar)
 
 
 class TrainingLines:

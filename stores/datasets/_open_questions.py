@@ -99,24 +99,7 @@ class OpenQuestionDataset(Dataset):
             tables.append(TableCheck(name, path, rows, published, problem=problem))
         videos = self.videos()
         media = self._media()
-        named = {video.id for video in videos}
-        usable = [video for video in videos if video.problem is None]
-        return DatasetCheck(
-            dataset=self.name,
-            root=self.root,
-            tables=tuple(tables),
-            media_named=len(videos),
-            media_present=sum(video.path is not None for video in usable),
-            missing=tuple(video.id for video in usable if video.path is None),
-            unnamed=tuple(
-                path.relative_to(self.root).as_posix()
-                for video_id, paths in media.items()
-                if video_id not in named
-                for path in paths
-            ),
-            unusable=tuple(video for video in videos if video.problem is not None),
-            bad_rows=tuple(bad_rows),
-        )
+        return DatasetCheck.of_media(self, tables, videos, media, bad_rows)
 
     def other_names(self) -> dict[str, str]:
         """Other file names of the media: name without extension -> id."""

@@ -10,11 +10,12 @@ import importlib
 import pkgutil
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
+from vlpipe.stores.datasets._ids import printable
 from vlpipe.stores.errors import UsageError
 
 DATASET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -89,6 +90,35 @@ class DatasetCheck:
     unnamed: tuple[str, ...]
     unusable: tuple[Video, ...]
     bad_rows: tuple[RowProblem, ...]
+
+    @classmethod
+    def of_media(
+        cls,
+        dataset: "Dataset",
+        tables: Iterable[TableCheck],
+        videos: Sequence[Video],
+        media: Mapping[str, Sequence[Path]],
+        bad_rows: Iterable[RowProblem] = (),
+    ) -> Self:
+        """The check of a copy with these videos. media: all files below the root by id."""
+        named = {video.id for video in videos}
+        usable = [video for video in videos if video.problem is None]
+        return cls(
+            dataset=dataset.name,
+            root=dataset.root,
+            tables=tuple(tables),
+            media_named=len(videos),
+            media_present=sum(video.path is not None for video in usable),
+            missing=tuple(video.id for video in usable if video.path is None),
+            unnamed=tuple(
+                printable(path.relative_to(dataset.root).as_posix())
+                for video_id, paths in media.items()
+                if video_id not in named
+                for path in paths
+            ),
+            unusable=tuple(video for video in videos if video.problem is not None),
+            bad_rows=tuple(bad_rows),
+        )
 
     @property
     def is_complete(self) -> bool:

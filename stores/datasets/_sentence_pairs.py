@@ -63,24 +63,7 @@ class SentencePairDataset(Dataset):
         is_readable = all(table.path is not None and table.problem is None for table in tables)
         videos = self.videos() if is_readable else []
         media = self._media()
-        known = {video.id for video in videos}
-        usable = [video for video in videos if video.problem is None]
-        return DatasetCheck(
-            dataset=self.name,
-            root=self.root,
-            tables=tuple(tables),
-            media_named=len(videos),
-            media_present=sum(video.path is not None for video in usable),
-            missing=tuple(video.id for video in usable if video.path is None),
-            unnamed=tuple(
-                path.relative_to(self.root).as_posix()
-                for video_id, paths in media.items()
-                if video_id not in known
-                for path in paths
-            ),
-            unusable=tuple(video for video in videos if video.problem is not None),
-            bad_rows=(),
-        )
+        return DatasetCheck.of_media(self, tables, videos, media)
 
     def _checked(self, name: str) -> TableCheck:
         path, published = self.root / name, self.published_rows[name]

@@ -112,23 +112,7 @@ class ActivityNetDataset(Dataset):
                 tables.append(TableCheck(f"{file}.json", path, rows, published, problem=problem))
         media = self._media()
         videos = [_video(name, split, media.get(name, [])) for name, split in named.items()]
-        usable = [video for video in videos if video.problem is None]
-        return DatasetCheck(
-            dataset=self.name,
-            root=self.root,
-            tables=tuple(tables),
-            media_named=len(videos),
-            media_present=sum(video.path is not None for video in usable),
-            missing=tuple(video.id for video in usable if video.path is None),
-            unnamed=tuple(
-                path.relative_to(self.root).as_posix()
-                for name, paths in media.items()
-                if name not in named
-                for path in paths
-            ),
-            unusable=tuple(video for video in videos if video.problem is not None),
-            bad_rows=(),
-        )
+        return DatasetCheck.of_media(self, tables, videos, media)
 
     def _table(self, name: str) -> Path | None:
         paths = (

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal, overload
 
-from vlpipe.stores.datasets._ids import id_problem, printable, shown_id
+from vlpipe.stores.datasets._ids import id_problem, shown_id
 from vlpipe.stores.datasets._media_files import same_file, walk_media
 from vlpipe.stores.datasets._questions import (
     TASKS,
@@ -141,24 +141,7 @@ class TgifDataset(Dataset):
         media = self._media()
         videos = self._videos(self._named(None, is_strict=False), media)
         tables, bad_rows = self._check_tables()
-        usable = [video for video in videos if video.problem is None]
-        named = {video.id for video in videos}
-        return DatasetCheck(
-            dataset=self.name,
-            root=self.root,
-            tables=tables,
-            media_named=len(videos),
-            media_present=sum(video.path is not None for video in usable),
-            missing=tuple(video.id for video in usable if video.path is None),
-            unnamed=tuple(
-                printable(path.relative_to(self.root).as_posix())
-                for stem, paths in media.items()
-                if stem not in named
-                for path in paths
-            ),
-            unusable=tuple(video for video in videos if video.problem is not None),
-            bad_rows=bad_rows,
-        )
+        return DatasetCheck.of_media(self, tables, videos, media, bad_rows)
 
     def _check_tables(self) -> tuple[tuple[TableCheck, ...], tuple[RowProblem, ...]]:
         present = self.tables()

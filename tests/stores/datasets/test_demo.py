@@ -321,7 +321,7 @@ def test_the_generator_has_a_new_version_when_its_tables_change(plan):
     for name, text in sorted(plan.files.items()):
         if name.startswith("dataset/"):
             digest.update(text.encode())
-    known = {1: "7267bf8126fc2ee7"}
+    known = {2: "dddb27898e9affb6"}
     assert known[GENERATOR_VERSION] == digest.hexdigest()[:16]
 
 
@@ -412,6 +412,25 @@ def test_no_answer_can_be_read_off_a_file(plan):
     names = [clip.name for clip in plan.gifs]
     assert len(set(names)) == len(names)
     assert len({len(name) for name in names}) == 1
+
+
+def test_choices_give_no_answer_away(plan):
+    """Neither its place nor being offered often makes an action the likely answer."""
+    for task in ("action", "transition"):
+        places, right, offered = (collections.Counter() for _ in range(3))
+        for split in ("Train", "Test"):
+            text = plan.files[f"dataset/{split}_{task}_question.csv"]
+            header, *rows = [line.split("\t") for line in text.splitlines()]
+            for row in rows:
+                fields = dict(zip(header, row, strict=True))
+                choices = [fields[f"a{place}"] for place in range(1, 6)]
+                places[fields["answer"]] += 1
+                offered.update(choices)
+                right[choices[int(fields["answer"])]] += 1
+        num = places.total()
+        assert all(abs(places[str(place)] / num - 0.2) < 0.05 for place in range(5)), task
+        # Who always takes one action when it is offered is right in a fifth of the questions.
+        assert all(abs(right[action] / offered[action] - 0.2) < 0.06 for action in ACTIONS), task
 
 
 def test_no_answer_prevails(plan):
