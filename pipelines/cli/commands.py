@@ -19,6 +19,7 @@ from vlpipe.pipelines.cli import (
     extract,
     extractors,
     models,
+    people,
     store,
     train,
     train_commonsense,
@@ -42,6 +43,7 @@ app.command("train-commonsense", epilog=train_commonsense.EXAMPLE)(
 )
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("ask", epilog=ask.EXAMPLE)(ask.ask)
+app.command("people", epilog=people.EXAMPLE)(people.people)
 app.command("deploy", epilog=deploy.EXAMPLE)(deploy.deploy)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(extractors.app, name="extractors")

@@ -4,6 +4,7 @@ import numpy as np
 from drawn_figures import FigureDetector, crossing, make_clip
 
 from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.pipelines.cli import run
 from vlpipe.pipelines.extraction.extract import run_extraction
 from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.track_pictures import (
@@ -86,6 +87,15 @@ def test_a_stored_video_shows_its_tracks(tmp_path, monkeypatch):
     colours = {tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3)}
     assert {track_colour(0), track_colour(1)} <= colours
     assert tracks_on_frames(tmp_path / "empty.mkv", nobody) is None
+
+    out = tmp_path / "people.html"
+    assert (
+        run(["people", job.store, str(clip), str(tmp_path / "empty.mkv"), "--out", str(out)]) == 0
+    )
+    html = out.read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg;base64,") == 1
+    assert html.count("background:#") == 2
+    assert "Nobody is tracked" in html
 
 
 def test_rows_of_one_frame():
