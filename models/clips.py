@@ -19,6 +19,7 @@ ChangingSlot = Literal["appearance_global", "appearance_local", "motion_global",
 
 _REFERENCE = "appearance_global"
 _LOCAL = ("appearance_local", "motion_local")
+_MOTION = ("motion_global", "motion_local")
 
 
 def aligned_clips(
@@ -38,8 +39,9 @@ def aligned_clips(
         nearest in time stands beside each, or the mean of those in the clip. Local slots are
         [T, N, C], or maps [T, C, y, x] or [T, C, t, y, x], of which the mean over t is cut into
         grid x grid cells as objects.
-    changes: slots that become the absolute difference of each row from the row before, the first
-        row 0, before clips are taken.
+    changes: slots that become what changes in them, before clips are taken: rows of motion their
+        absolute difference from the row before, the first row 0; rows of appearance their
+        difference from the video's median row, which is how it looks at rest.
     window_s: only clips that overlap it; one at least stays.
 
     Without `boxes` each object has its cell's, or, where there are no cells, the whole frame's.
@@ -49,8 +51,7 @@ def aligned_clips(
     for slot, values in features.items():
         rows = np.asarray(values.rows)
         if slot in changes:
-            wide = rows.astype(np.float32)
-            rows = np.abs(np.diff(wide, axis=0, prepend=wide[:1]))
+            rows = _changes(slot, rows.astype(np.float32))
         picked = torch.from_numpy(_rows_of_clips(rows, values.spans, spans, choice))
         if slot in _LOCAL and picked.ndim > 3:
             picked = _cells(picked.float(), grid)
@@ -100,6 +101,18 @@ def cell_boxes(grid: int) -> Tensor:
 def whole_frame(num_objects: int) -> Tensor:
     """(num_objects, 6): the whole frame as the box of each."""
     return torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]).repeat(num_objects, 1)
+
+
+def _changes(slot: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How fast rows of motion change; where rows of appearance have come to.
+
+    The sign is kept of the latter: to the left and to the right, up and down are then different.
+    """
+    if slot in _MOTION:
+        speed: npt.NDArray[np.float32] = np.abs(np.diff(rows, axis=0, prepend=rows[:1]))
+        return speed
+    at_rest = np.median(rows, axis=0).astype(np.float32)
+    return rows - at_rest
 
 
 def _rows_of_clips(

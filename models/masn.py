@@ -65,8 +65,8 @@ class MasnConfig(ModelConfig):
     clip_choice: of a longer video `first` keeps the first clips (published), `spread` takes clips
         at equal distances, `mean` the means of equal parts.
     grid: a feature map in the place of objects is averaged to grid x grid cells.
-    changes: slots whose rows become their absolute difference from the row before, which is motion
-        where no clip network is at hand.
+    changes: slots that hold what changes, where no clip network is at hand: motion the absolute
+        difference from the row before, appearance the signed one from the video's median row.
     normalise_inputs: features are centred and scaled by the statistics of the training clips, as
         untrained extractors need it, whose rows hardly differ (published: False).
     initialisation: `default` is torch's, as published; `he` keeps the variance through ReLUs (He et

@@ -29,6 +29,8 @@ class TrainingSettings(BaseModel):
         `plateau` (a tenth after 3 epochs in which the validation figure has not improved), the
         last three from a fifth of the rate over the first warmup_epochs.
     validation_share: of the training examples, where the dataset has no validation split.
+    validation_by: drawn by `example` as the papers do, though a video may then have questions on
+        both sides, or by `video`, so that none has.
     patience: training stops after so many epochs without a better validation figure; None: never.
     gradient_clip: greatest norm of the gradient; None: as it is.
     word_vectors: a file of GloVe's or word2vec's text format; None: as initialised.
@@ -54,6 +56,7 @@ class TrainingSettings(BaseModel):
     schedule: Literal["constant", "cosine", "step", "plateau"] = "constant"
     warmup_epochs: NonNegativeInt = 5
     validation_share: float = Field(default=0.1, gt=0, lt=1)
+    validation_by: Literal["example", "video"] = "example"
     patience: PositiveInt | None = None
     gradient_clip: float | None = Field(default=None, gt=0)
     word_vectors: Path | None = None

@@ -1,7 +1,6 @@
 """What a run works on: model, fitted task, examples of each split, features of one snapshot."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from vlpipe.models.tasks import Task, find_task
 from vlpipe.models.tasks.registry import parse_task_settings
 from vlpipe.models.word_vectors import read_word_vectors
 from vlpipe.pipelines.training.data import (
+    Available,
     PreparedVideos,
     available_examples,
     require_examples,
 )
-from vlpipe.pipelines.training.job import TrainingJob
+from vlpipe.pipelines.training.job import TrainingJob, TrainingSettings
 from vlpipe.pipelines.training.run_folder import RUN_VERSION, RunFolder, code_version, load_model
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets import Dataset, open_dataset
@@ -85,8 +85,11 @@ def prepare_run(job: TrainingJob) -> RunFolder:
     ids = {name: [e.id for e in part.examples] for name, part in found.items()}
     validation_from = "the dataset"
     if VALIDATION not in ids:
-        ids |= _drawn(ids[TRAIN], settings.validation_share, settings.seed)
-        validation_from = f"{settings.validation_share:.0%} of train, drawn with the run's seed"
+        ids |= _drawn(found[TRAIN], settings)
+        validation_from = (
+            f"{settings.validation_share:.0%} of train, by {settings.validation_by}, drawn with "
+            "the run's seed"
+        )
     own = parse_config(model, settings.model)
     # A task tells more than every model of it wants to know.
     known = {k: v for k, v in task.model_settings().items() if k in model.Config.model_fields}
@@ -166,18 +169,25 @@ def _read_splits(task: type[Task[Any]], dataset: Dataset) -> dict[str, list[Any]
     return parts
 
 
-def _drawn(train: Sequence[str], share: float, seed: int) -> dict[str, list[str]]:
+def _drawn(train: Available, settings: TrainingSettings) -> dict[str, list[str]]:
     """The ids of train and validation; both keep the order of the file."""
-    count = max(1, round(len(train) * share))
-    if count >= len(train):
+    groups: dict[str, list[str]] = {}
+    for example in train.examples:
+        is_by_video = settings.validation_by == "video"
+        key = "\n".join(clip.video_id for clip in example.clips) if is_by_video else example.id
+        groups.setdefault(key, []).append(example.id)
+    count = max(1, round(len(groups) * settings.validation_share))
+    if count >= len(groups):
         raise UsageError(
-            f"{len(train)} training examples are too few to take {share:.0%} for validation"
+            f"{len(groups)} {settings.validation_by}s to train on are too few to take "
+            f"{settings.validation_share:.0%} for validation"
         )
     # Python's generator gives the same choice on every platform and version.
-    drawn = set(random.Random(seed).sample(range(len(train)), count))
+    drawn = set(random.Random(settings.seed).sample(list(groups), count))
+    taken = {e for key in drawn for e in groups[key]}
     return {
-        TRAIN: [e for i, e in enumerate(train) if i not in drawn],
-        VALIDATION: [e for i, e in enumerate(train) if i in drawn],
+        TRAIN: [e.id for e in train.examples if e.id not in taken],
+        VALIDATION: [e.id for e in train.examples if e.id in taken],
     }
 
 

@@ -72,6 +72,13 @@ def test_changes_are_those_between_neighbouring_rows_before_clips_are_taken():
     assert found["appearance_global"][:, 0].tolist() == [0, 3, 6, 9]
 
 
+def test_changes_of_appearance_are_those_from_the_median_row_with_their_sign():
+    rows = np.array([5, 5, 5, 9, 5, 1, 1], np.float16)[:, None]
+    features = video(7) | {"appearance_global": rows_every(1.0, rows)}
+    found = clips_of(features, max_clips=7, changes=("appearance_global",))
+    assert found["appearance_global"][:, 0].tolist() == [0, 0, 0, 4, 0, -4, -4]
+
+
 def test_a_window_keeps_what_overlaps_it_and_one_row_at_least():
     spans = clip_spans(video(10), max_clips=4, choice="first", window_s=(2.5, 4.5))
     assert spans.tolist() == [[2, 3], [3, 4], [4, 5]]

@@ -1,6 +1,7 @@
 """The demonstration: complete, repeatable, without the network, and a report that stands alone."""
 
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -85,6 +86,15 @@ def test_the_store_is_sound_and_marked_untrained(demo):
         assert store.verify().is_sound
         assert all(info.is_untrained for info in store.features.values())
         assert max(len(store["vggish"][v]) for v in store["vggish"]) > 5
+
+
+def test_all_four_networks_take_in_what_they_are_shown(demo):
+    """Eight clips are too few to answer about others; what was seen has to be learnt."""
+    folders = [pathlib.Path(run) for run in demo[1]["runs"]]
+    assert [folder.name for folder in folders] == ["frameqa", "count", "action", "transition"]
+    for folder in folders:
+        history = json.loads((folder / "history.json").read_text())
+        assert history[-1]["loss"] < 0.5 * history[0]["loss"], folder.name
 
 
 def test_the_report_stands_alone_and_shows_what_happened(demo):

@@ -314,3 +314,15 @@ def test_workers_give_the_same_batches(place, unbroken):
     train(make_fabric("cpu", 1, "fp32"), run.path)
     wanted = without_times(RunFolder(unbroken.run).read_json("history.json"))
     assert without_times(run.read_json("history.json")) == wanted
+
+
+def test_validation_by_video_shares_no_video_with_training(tmp_path):
+    job = make_job(tmp_path, "count", "validation_by=video", "validation_share=0.3")
+    material = open_material(prepare_run(job))
+    videos = {
+        name: {clip.video_id for example in examples for clip in example.clips}
+        for name, examples in material.splits.items()
+    }
+    assert videos["train"]
+    assert videos["validation"]
+    assert not videos["train"] & videos["validation"]
