@@ -36,6 +36,23 @@ def configure_extractors(
     settings: extractor to fields of its Config. Both may name sources of the extractors.
     Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
     """
+    return _configure(
+        names, weights, {}, settings, device, precision, store_dtype, is_compiled=is_compiled
+    )
+
+
+def _configure(
+    names: Sequence[str],
+    weights: Mapping[str, str | Path],
+    single_files: Mapping[str, str | Path],
+    settings: Mapping[str, Mapping[str, Any]],
+    device: str,
+    precision: str,
+    store_dtype: str,
+    *,
+    is_compiled: bool,
+) -> list[ExtractorSpec]:
+    """See `configure_extractors`. single_files: extractor to a file that may hold several roles."""
     parse_device(device)
     common = (parse_precision(precision), device, store_dtype)
     met: dict[str, tuple[str, ...]] = {}
@@ -47,7 +64,7 @@ def configure_extractors(
             raise UsageError(f"{name} would read its own rows: {' <- '.join((*readers, name))}")
         extractor = find_extractor(name)
         roles = met[extractor.name] = tuple(extractor.published_checkpoints())
-        chosen = _weights_of(extractor.name, roles, weights)
+        chosen = single_files.get(name) or _weights_of(extractor.name, roles, weights)
         source, defaults = parse_source(chosen, extractor.published_checkpoints(), WeightsFolder())
         config = parse_config(extractor, {**settings.get(name, {}), **demanded}, defaults)
         return ExtractorSpec(
@@ -111,13 +128,21 @@ def configure_extractor(
         added. source_settings: of the extractors that it reads, by their names.
     Raises UsageError for an unknown name or setting, WeightsMissing without a checkpoint.
     """
-    return configure_extractors(
+    by_key: Mapping[str, str | Path] = weights if isinstance(weights, Mapping) else {}
+    single_files: dict[str, str | Path] = {}
+    if isinstance(weights, str | Path):
+        if _is_untrained(weights):
+            by_key = {ALL_EXTRACTORS: weights}
+        else:
+            single_files[name] = weights
+    return _configure(
         [name],
-        weights=_by_key(name, weights),
-        settings={**(source_settings or {}), name: settings},
-        device=device,
-        precision=precision,
-        store_dtype=store_dtype,
+        by_key,
+        single_files,
+        {**(source_settings or {}), name: settings},
+        device,
+        precision,
+        store_dtype,
         is_compiled=is_compiled,
     )[0]
 
@@ -147,19 +172,13 @@ def create_extractor(
     ).build()
 
 
-def _by_key(name: str, weights: Weights) -> Mapping[str, str | Path]:
-    if weights is None or isinstance(weights, Mapping):
-        return weights or {}
-    return {ALL_EXTRACTORS if _is_untrained(weights) else name: weights}
-
-
 def _weights_of(name: str, roles: Sequence[str], weights: Mapping[str, str | Path]) -> Weights:
     """What `weights` says of one extractor with those roles."""
     whole = weights.get(name)
     if whole is not None and _is_untrained(whole):
         return whole
     own = {role: weights[role] for role in roles if role in weights}
-    if own and (len(own) > 1 or name not in own):
+    if own:
         return own if whole is None or name in own else {roles[0]: whole} | own
     return whole if whole is not None else weights.get(ALL_EXTRACTORS)
 

@@ -6,6 +6,7 @@ that may come from many videos, and hands back the rows of each sample. It knows
 or flows; `one_pass.py` wires extractors together, `vlpipe.pipelines` runs them over collections.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from vlpipe.stores.features import Features, canonical_json
 
 # What a file that holds an extractor needs of this package.
 __all__ = ["Extractor", "ExtractorConfig", "ExtractorSpec", "Inferred", "Names", "Output", "Source"]
+
+# All threads of a process draw from one generator; workers of several devices build at a time.
+_DRAWING = threading.Lock()
 
 T = TypeVar("T")
 
@@ -96,7 +100,7 @@ class Extractor(ABC):
 
     def _make_network(self) -> nn.Module:
         source = self.spec.weights
-        with torch.random.fork_rng(devices=[]):
+        with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
             network = self.build_network(self.spec.config)
             if source.is_untrained:

@@ -264,13 +264,14 @@ def test_two_writers_count_each_video_once(make_job):
     assert (summary.extracted, summary.stored_before) == (0, 6)
 
 
-def test_several_devices_share_the_batches_and_make_the_same_store(make_job, tmp_path):
-    alone = make_job(store=str(tmp_path / "alone"), batch_seconds=1)
-    shared = make_job(store=str(tmp_path / "shared"), batch_seconds=1, device="cpu,cpu")
+def test_several_devices_share_the_batches_and_make_the_same_store(make_job, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "MAX_VIDEOS", 2)
+    alone = make_job(store=str(tmp_path / "alone"))
+    shared = make_job(store=str(tmp_path / "shared"), device="cpu,cpu")
     run_extraction(alone)
     summary = run_extraction(shared)
     assert (summary.exit_code, summary.extracted) == (0, 6)
-    assert len(plan_extraction(make_job(store=str(tmp_path / "new"), batch_seconds=1)).batches) > 1
+    assert len(plan_extraction(make_job(store=str(tmp_path / "new"))).batches) > 1
     assert contents(shared.store) == contents(alone.store)
     with FeatureStore.open(shared.store) as store:
         assert store.verify().is_sound

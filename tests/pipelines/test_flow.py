@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from vlpipe.pipelines.extraction import batches
 from vlpipe.pipelines.extraction.extract import run_extraction
 from vlpipe.pipelines.extraction.receipts import BatchReceipt
 from vlpipe.pipelines.settings import apply_offline_settings
@@ -105,11 +106,12 @@ def test_a_stop_reaches_the_flow(make_job):
     assert (summary.exit_code, summary.not_reached) == (130, 6)
 
 
-def test_devices_share_the_batches_of_a_flow(make_job, tmp_path):
+def test_devices_share_the_batches_of_a_flow(make_job, tmp_path, monkeypatch):
     from vlpipe.pipelines.extract_flow import extract
 
-    alone = make_job(store=str(tmp_path / "alone"), batch_seconds=1)
-    shared = make_job(store=str(tmp_path / "shared"), batch_seconds=1, device="cpu,cpu")
+    monkeypatch.setattr(batches, "MAX_VIDEOS", 2)
+    alone = make_job(store=str(tmp_path / "alone"))
+    shared = make_job(store=str(tmp_path / "shared"), device="cpu,cpu")
     run_extraction(alone)
     assert extract(shared).extracted == 6
     assert contents(shared.store) == contents(alone.store)
