@@ -82,6 +82,9 @@ class Extractor(ABC):
     """Whether each row has the span of its sample, and samples of a video differ in theirs: then
     rows that are in a store can serve readers again (`vlpipe.pipelines.extraction.replay`)."""
 
+    memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
+    """How the weights of 2-D convolutions lie in memory; activations follow them."""
+
     is_compilable: ClassVar[bool] = True
     """Whether `torch.compile` can have the network: not if its output sizes follow the data."""
 
@@ -107,7 +110,9 @@ class Extractor(ABC):
                 self.initialise_untrained(network)
         if not source.is_untrained:
             self.load(network, {role: Checkpoint.read(p) for role, p in source.files.items()})
-        return network.to(self.device).eval().requires_grad_(False)
+        network = network.to(self.device).eval().requires_grad_(False)
+        network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        return network
 
     @classmethod
     @abstractmethod

@@ -85,8 +85,10 @@ class ResNetFeatures(nn.Module):
 class ResNetExtractor(Extractor):
     """Frame features of one torchvision residual network."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Config: ClassVar[type[ExtractorConfig]] = ResNetConfig
+    # A fifth faster on CPUs than with channels first; the rows differ by rounding.
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last
     architecture: ClassVar[str]
     width: ClassVar[int]
 
