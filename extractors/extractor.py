@@ -111,7 +111,7 @@ class Extractor(ABC):
         if not source.is_untrained:
             self.load(network, {role: Checkpoint.read(p) for role, p in source.files.items()})
         network = network.to(self.device).eval().requires_grad_(False)
-        network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        network.to(memory_format=self.memory_format)
         return network
 
     @classmethod
