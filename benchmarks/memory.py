@@ -28,7 +28,7 @@ def run() -> None:
 
 
 def _peak(folder: Path, clip: Path, features: str, *options: str) -> float:
-    command = ["-m", "vlpipe.pipelines.cli", "extract", str(clip), "--features", features]
+    command = ["-m", "vlpipe", "extract", str(clip), "--features", features]
     store = folder / f"store-{clip.stem}-{features}"
     return peak_memory(*command, "--weights", "untrained", "--store", str(store), *options)
 
