@@ -39,10 +39,14 @@ def write_report(
     machine: str,
     runs: Sequence[Mapping[str, Any]] = (),
     untrained: Sequence[tuple[str, str]] = (),
+    pages: Sequence[tuple[str, str, str]] = (),
+    figures: Sequence[tuple[str, str, str]] = (),
 ) -> Path:
     """Writes the report of these extractions and returns its path.
 
     runs: sections of `training_report.run_section`. untrained: tasks without a run, and why.
+    pages: title, a sentence, and path from the report, of pages beside it. figures: name, value,
+    and the value of the best answer that sees no video.
     examples: videos of the store that are shown with frames and feature pictures. Rows are read
     back from the store, so that the pictures show what a reader gets.
     """
@@ -77,6 +81,8 @@ def write_report(
         examples=_examples(examples, store),
         runs=runs,
         untrained=untrained,
+        pages=pages,
+        figures=figures,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")

@@ -201,6 +201,10 @@ class FeatureReader:
         """[N] rows of each video, in the order of `ids()`."""
         return np.array([self.locate(video_id)[2] for video_id in self.ids()], np.int64)
 
+    def num_rows(self, video_id: str) -> int:
+        """How many rows the video has; VideoMissing if it is not here. Reads no rows."""
+        return self.locate(video_id)[2]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_reader, (self._url, self._state.version, self.name)
 

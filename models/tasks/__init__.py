@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlpipe.models.tasks.registry import find_task, list_tasks, register_task
-    from vlpipe.models.tasks.task import Batch, Clip, Record, Task, TaskSettings
+    from vlpipe.models.tasks.task import Batch, Clip, Record, Shown, Task, TaskSettings
 
 __all__ = [
     "Batch",
     "Clip",
     "Record",
+    "Shown",
     "Task",
     "TaskSettings",
     "find_task",

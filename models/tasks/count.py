@@ -10,7 +10,7 @@ from vlpipe.models.layers.answers import COUNT, LEAST_COUNT, MOST_COUNT, count_p
 from vlpipe.models.metrics.question_answering import accuracy, count_error
 from vlpipe.models.tasks.question_answering import QuestionAnswering, QuestionExample
 from vlpipe.models.tasks.registry import register_task
-from vlpipe.models.tasks.task import Batch, Record
+from vlpipe.models.tasks.task import Batch, Record, Shown
 
 
 @register_task("count")
@@ -63,6 +63,14 @@ class CountTask(QuestionAnswering):
             key=lambda count: count_error([count] * len(answers), answers),
         )
         return [self.question_record(example, best) for example in examples]
+
+    def shown(self, record: Record) -> Shown:
+        return Shown(
+            asked=record["question"],
+            given=str(record["prediction"]),
+            right=str(record["answer"]),
+            is_right=bool(record["prediction"] == max(int(record["answer"] or 0), LEAST_COUNT)),
+        )
 
     def ask(self, video_id: str, question: str, candidates: Sequence[str] = ()) -> QuestionExample:
         del candidates

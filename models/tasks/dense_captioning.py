@@ -35,7 +35,7 @@ from vlpipe.models.metrics.java_scoring import Meteor
 from vlpipe.models.metrics.reduced_meteor import EXACT_STEM, ReducedMeteor
 from vlpipe.models.proposals import evaluation_proposals
 from vlpipe.models.tasks.registry import register_task
-from vlpipe.models.tasks.task import Batch, Clip, Record, Task, TaskSettings, stack
+from vlpipe.models.tasks.task import Batch, Clip, Record, Shown, Task, TaskSettings, stack
 from vlpipe.stores.datasets import Dataset, DenseCaptions
 from vlpipe.stores.errors import UsageError
 
@@ -266,6 +266,16 @@ class EventTask(Task[DescribedVideo]):
         )
         return counts.most_common(1)[0][0].capitalize()
 
+    def shown(self, record: Record) -> Shown:
+        """The events in the order of time; right are all the annotated ones."""
+        told, annotated = record["prediction"], record["answer"]
+        return Shown(
+            asked="",
+            given=_lines(told[0] if told else []),
+            right=_lines(annotated[0] if annotated else []),
+            is_right=told[:1] == annotated[:1],
+        )
+
     def write_predictions(self, records: Sequence[Record], folder: Path, split: str) -> Path:
         """The challenge's form; of the first annotator's events where both were described."""
         path = folder / f"predictions-{split}.json"
@@ -408,6 +418,11 @@ class DenseCaptioning(ProposalTask):
 def _with_item(spans: Tensor, item: int) -> Tensor:
     """(n, 2) -> (n, 3), the place of the video in front"""
     return torch.cat([spans.new_full((len(spans), 1), item), spans], dim=1)
+
+
+def _lines(events: Sequence[Mapping[str, Any]]) -> str:
+    ordered = sorted(events, key=lambda event: (event["start_s"], event["end_s"]))
+    return "\n".join(f"{e['start_s']:.1f} to {e['end_s']:.1f} s: {e['sentence']}" for e in ordered)
 
 
 def _predictions(records: Sequence[Record], place: int) -> dict[str, list[EventCaption]]:

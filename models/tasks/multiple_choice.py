@@ -11,7 +11,7 @@ from vlpipe.models.layers.answers import MULTIPLE_CHOICE
 from vlpipe.models.metrics.question_answering import accuracy
 from vlpipe.models.tasks.question_answering import QuestionAnswering, QuestionExample
 from vlpipe.models.tasks.registry import register_task
-from vlpipe.models.tasks.task import Batch, Record
+from vlpipe.models.tasks.task import Batch, Record, Shown
 from vlpipe.stores.errors import UsageError
 
 
@@ -76,8 +76,15 @@ class MultipleChoiceTask(QuestionAnswering):
             )
         return QuestionExample("asked", video_id, question, candidates=tuple(candidates))
 
-    def spoken(self, record: Record) -> str:
-        return str(record["candidates"][record["prediction"]])
+    def shown(self, record: Record) -> Shown:
+        choices, answer = tuple(record["candidates"]), record["answer"]
+        return Shown(
+            asked=record["question"],
+            given=choices[record["prediction"]],
+            right="" if answer is None else choices[answer],
+            is_right=bool(record["prediction"] == answer),
+            choices=choices,
+        )
 
 
 @register_task("action")

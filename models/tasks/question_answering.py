@@ -156,10 +156,6 @@ class QuestionAnswering(Task[QuestionExample]):
     def ask(self, video_id: str, question: str, candidates: Sequence[str] = ()) -> QuestionExample:
         """The example of a question that stands in no annotation; UsageError if it does not fit."""
 
-    def spoken(self, record: Record) -> str:
-        """The prediction of a record in words."""
-        return str(record["prediction"])
-
     def write_predictions(self, records: Sequence[Record], folder: Path, split: str) -> Path:
         """TGIF-QA has no server, so its form is that of its tables: tab-separated, the answer's
         column holding what was predicted."""

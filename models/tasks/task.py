@@ -59,6 +59,18 @@ class Batch(Generic[E]):
         return Batch(self.examples, inputs, targets)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A record for people to read. asked: what the model was asked, empty if that is always the
+    same. given, right: its answer and the annotated one. choices: of which it chose, if any."""
+
+    asked: str
+    given: str
+    right: str
+    is_right: bool
+    choices: tuple[str, ...] = ()
+
+
 class TaskSettings(BaseModel):
     """Base of the settings of a task: frozen, unknown names refused."""
 
@@ -159,6 +171,15 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def metrics(self, records: Sequence[Record]) -> dict[str, float]:
         """The figures of the official protocol, `figure` among them; a part's as `figure/part`."""
+
+    def shown(self, record: Record) -> Shown:
+        """A record in words, for reports."""
+        return Shown(
+            asked=record.get("question", ""),
+            given=str(record["prediction"]),
+            right=str(record["answer"]),
+            is_right=bool(record["prediction"] == record["answer"]),
+        )
 
     @abstractmethod
     def baseline(self, train: Sequence[E], examples: Sequence[E]) -> list[Record]:

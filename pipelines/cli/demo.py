@@ -22,7 +22,7 @@ def demo(
     from vlpipe.pipelines.cli.interruption import stop_on_interrupt
     from vlpipe.pipelines.cli.progress import show_progress
     from vlpipe.pipelines.cli.training_progress import show_training
-    from vlpipe.pipelines.demo import run_demo
+    from vlpipe.pipelines.demo.run_demo import run_demo
 
     stop = threading.Event()
     with stop_on_interrupt(stop), show_progress() as observer, show_training() as training:

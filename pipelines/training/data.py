@@ -27,16 +27,25 @@ class Available:
 
 
 def available_examples(
-    examples: Sequence[Any], store: FeatureStore, slots: Mapping[str, str]
+    examples: Sequence[Any], store: FeatureStore, slots: Mapping[str, str], model: type[Model]
 ) -> Available:
-    """Parts the examples by whether the store has all features of all their clips."""
+    """Parts the examples by whether the store has all features of all their clips.
+
+    An optional slot may have no rows, as sound has none in a silent video; but a video that was
+    never extracted is left out, since nobody knows whether it is silent.
+    """
     present: dict[str, bool] = {}
-    readers = [store[feature] for feature in dict.fromkeys(slots.values())]
+    required = {feature for slot, feature in slots.items() if not model.slots[slot].is_optional}
+    readers = [(store[feature], feature in required) for feature in dict.fromkeys(slots.values())]
     kept, left_out = [], []
     for example in examples:
         for clip in example.clips:
             if clip.video_id not in present:
-                present[clip.video_id] = all(clip.video_id in reader for reader in readers)
+                present[clip.video_id] = all(
+                    clip.video_id in reader
+                    and (not is_required or reader.num_rows(clip.video_id) > 0)
+                    for reader, is_required in readers
+                )
         if all(present[clip.video_id] for clip in example.clips):
             kept.append(example)
         else:
@@ -88,19 +97,24 @@ class PreparedVideos:
             self._kept_bytes -= sum(tensor.nbytes for tensor in oldest.values())
         return prepared
 
-    def _prepare(self, clip: Clip) -> dict[str, Tensor]:
+    def features(self, video_id: str) -> dict[str, Features]:
+        """Rows and spans by slot; an optional slot of which the video has no rows is not in it."""
         features: dict[str, Features] = {}
         read: dict[str, Features] = {}
         for slot, reader in self._readers.items():
             if reader.name not in read:  # two slots may be filled by one feature
-                rows, spans = reader.read(clip.video_id, with_spans=True)
-                if not len(rows):
-                    raise UsageError(
-                        f"video {clip.video_id!r} has no rows of {reader.name}",
-                        hint="extract it again, or delete it from the store",
-                    )
-                read[reader.name] = Features(rows, spans)
-            features[slot] = read[reader.name]
+                read[reader.name] = Features(*reader.read(video_id, with_spans=True))
+            if len(read[reader.name].rows):
+                features[slot] = read[reader.name]
+            elif not self._model.slots[slot].is_optional:
+                raise UsageError(
+                    f"video {video_id!r} has no rows of {reader.name}",
+                    hint=f"model {self._model.name!r} cannot do without its slot {slot!r}",
+                )
+        return features
+
+    def _prepare(self, clip: Clip) -> dict[str, Tensor]:
+        features = self.features(clip.video_id)
         return self._model.prepare(self._config, features, clip.window_s)
 
     def __getstate__(self) -> dict[str, Any]:

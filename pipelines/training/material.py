@@ -80,7 +80,9 @@ def prepare_run(job: TrainingJob) -> RunFolder:
     row_shapes = {slot: store[feature].info.row_shape for slot, feature in slots.items()}
     parts = _read_splits(task_class, dataset)
     task = task_class.fit(parse_task_settings(task_class, settings.task), parts[TRAIN], dataset)
-    found = {name: available_examples(examples, store, slots) for name, examples in parts.items()}
+    found = {
+        name: available_examples(examples, store, slots, model) for name, examples in parts.items()
+    }
     require_examples(found[TRAIN], TRAIN, store)
     ids = {name: [e.id for e in part.examples] for name, part in found.items()}
     validation_from = "the dataset"

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from vlpipe import __version__
-from vlpipe.models.tasks import Record
-from vlpipe.models.tasks.question_answering import QuestionAnswering
+from vlpipe.models.tasks import Record, Task
 from vlpipe.pipelines.training.data import ExampleDataset, batch_loader
 from vlpipe.pipelines.training.material import TEST, TRAIN, VALIDATION, Material, open_material
 from vlpipe.pipelines.training.pictures import (
@@ -23,7 +22,6 @@ from vlpipe.pipelines.training.pictures import (
     moving_picture,
 )
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
-from vlpipe.stores import Features
 from vlpipe.stores.datasets import open_dataset
 from vlpipe.stores.errors import VlpipeError
 
@@ -123,7 +121,7 @@ def _examples(run: RunFolder, material: Material, split: str, count: int) -> lis
     paths = {v.id: v.path for v in open_dataset(material.job.dataset, material.job.root).videos()}
     records = {record["id"]: record for record in run.read_records(split)}
     examples = {e.id: e for e in material.splits[split]}
-    chosen = _choose(list(records.values()), count)
+    chosen = _choose(material.task, list(records.values()), count)
     if not chosen:
         return []
     model, task = load_model(run.best)
@@ -135,16 +133,16 @@ def _examples(run: RunFolder, material: Material, split: str, count: int) -> lis
         with torch.no_grad():
             outputs = model(**batch.inputs)
         example, path = batch.examples[0], paths.get(record["video_id"])
-        spoken = task.spoken(record) if isinstance(task, QuestionAnswering) else None
+        words = task.shown(record)
         shown.append(
             {
                 "id": record["id"],
                 "video_id": record["video_id"],
-                "question": record.get("question", ""),
-                "candidates": record.get("candidates", []),
-                "given": spoken or str(record["prediction"]),
-                "right": _right_answer(record),
-                "is_right": is_right(record),
+                "question": words.asked,
+                "candidates": words.choices,
+                "given": words.given,
+                "right": words.right,
+                "is_right": words.is_right,
                 "gif": moving_picture(path),
                 "frames": _frames(material, example, path, batch.inputs, outputs, record),
                 "words": _words(task, batch.inputs, outputs, record),
@@ -153,25 +151,13 @@ def _examples(run: RunFolder, material: Material, split: str, count: int) -> lis
     return shown
 
 
-def is_right(record: Record) -> bool:
-    """Whether a record's prediction is its answer; a count of 0 is raised to 1."""
-    answer = record["answer"]
-    return bool(record["prediction"] == (max(answer, 1) if "raw" in record else answer))
-
-
-def _right_answer(record: Record) -> str:
-    if "candidates" in record:
-        return str(record["candidates"][record["answer"]])
-    return str(record["answer"])
-
-
-def _choose(records: Sequence[Record], count: int) -> list[Record]:
+def _choose(task: Task[Any], records: Sequence[Record], count: int) -> list[Record]:
     seen: set[str] = set()
     parts: dict[bool, list[Record]] = {True: [], False: []}
     for record in records:
         if record["video_id"] not in seen:
             seen.add(record["video_id"])
-            parts[is_right(record)].append(record)
+            parts[task.shown(record).is_right].append(record)
     wrong = parts[False][: count // 3]
     return parts[True][: count - len(wrong)] + wrong
 
@@ -196,10 +182,7 @@ def _frames(
     if path is None:
         return []
     clip = example.clips[0]
-    features = {
-        slot: Features(*material.store[feature].read(clip.video_id, with_spans=True))
-        for slot, feature in material.slots.items()
-    }
+    features = material.videos().features(clip.video_id)
     spans = material.model.row_spans(material.config, features, clip.window_s)
     maps = [_attention(outputs, record, f"{s}_attention") for s in ("appearance", "motion")]
     if spans is None or not len(spans) or any(found is None for found in maps):

@@ -1,19 +1,19 @@
-"""The demonstration: a made-up dataset through every stage, and a report to look at."""
+"""Everything in order: dataset, features, the parts, and a report to look at."""
 
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlpipe.pipelines.checkup import python_and_platform
-from vlpipe.pipelines.demo_training import train_on_demo
-from vlpipe.pipelines.extraction.extract import run_extraction
+from vlpipe.pipelines.demo.broken_media import make_broken_media
+from vlpipe.pipelines.demo.part import Part, PartResult, Workplace
+from vlpipe.pipelines.demo.questions import learn_questions
 from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.extraction.observer import Observer
 from vlpipe.pipelines.extraction.receipts import ExtractionSummary
 from vlpipe.pipelines.report import Example, write_report
 from vlpipe.pipelines.training.loop import TrainingObserver
 from vlpipe.pipelines.training.report import run_section
-from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets.demo import DemoDataset, make_demo
 
@@ -27,6 +27,8 @@ _SETTINGS = {
     "resnet18": {"fps": 8, "whole_frame": True, "crop": 112, "outputs": ("pool5", "res5c")},
 }
 _MOST_VIDEOS, _MOST_STORIES = 24, 12
+
+PARTS: tuple[Part, ...] = (learn_questions,)
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ def run_demo(
     training_observer: TrainingObserver | None = None,
     stop: threading.Event | None = None,
 ) -> DemoOutcome:
-    """Makes the dataset below `out`, extracts features of it, trains MASN on its four kinds of
-    questions, and writes `out/report.html`.
+    """Makes the dataset below `out`, extracts features of it, lets every part learn from them, and
+    writes `out/report.html`.
 
     clips: GIFs in the dataset; MP4s with sound come with them, some as stories.
     Three files that nobody can read go through the same pipeline, to show what becomes of them.
@@ -77,16 +79,15 @@ def run_demo(
         common.model_copy(update={"dataset": "demo", "root": dataset_root}),
         common.model_copy(update={"paths": (broken,)}),
     ]
-    summaries = [
-        run_extraction(job, observer=observer, stop=stop) for job in jobs if not stop.is_set()
-    ]
-    runs, untrained = list[RunFolder](), list[tuple[str, str]]()
-    if not stop.is_set():
-        runs, untrained = train_on_demo(
-            dataset_root, store_url, out / "runs", stop, training_observer
-        )
+    place = Workplace(dataset_root, store_url, out, stop, observer, training_observer)
+    summaries = [place.extract(job) for job in jobs if not stop.is_set()]
+    result = PartResult()
+    for part in PARTS:
+        if not stop.is_set():
+            result.add(part(place))
     was_interrupted = stop.is_set()
     report = out / "report.html"
+    summaries += result.summaries
     if not was_interrupted:
         with FeatureStore.open(store_url) as store:
             write_report(
@@ -96,22 +97,13 @@ def run_demo(
                 summaries=summaries,
                 examples=choose_examples(DemoDataset(dataset_root), store),
                 machine=python_and_platform(),
-                runs=[run_section(run, num_examples=_NUM_ANSWERS_SHOWN) for run in runs],
-                untrained=untrained,
+                runs=[run_section(run, num_examples=_NUM_ANSWERS_SHOWN) for run in result.runs],
+                untrained=result.untrained,
+                pages=[(p.title, p.text, p.path.relative_to(out).as_posix()) for p in result.pages],
+                figures=[(f.name, f.value, f.baseline) for f in result.figures],
             )
-    paths = tuple(run.path for run in runs)
+    paths = tuple(run.path for run in result.runs)
     return DemoOutcome(report, store_url, tuple(summaries), was_interrupted, paths)
-
-
-def make_broken_media(folder: Path, *, sample: Path) -> Path:
-    """A folder of three files as they occur in downloads: an error page, nothing, and a half."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page = "<!doctype html><title>404</title><p>Not found</p>"
-    (folder / "error_page.gif").write_text(page, encoding="utf-8")
-    (folder / "nothing.mp4").write_bytes(b"")
-    whole = sample.read_bytes()
-    (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
-    return folder
 
 
 def choose_examples(dataset: DemoDataset, store: FeatureStore) -> list[Example]:

@@ -1,15 +1,10 @@
-"""The trainings of the demonstration: MASN on the four question tasks of the demo dataset."""
+"""Questions about short clips: MASN on the four question tasks of the demo dataset."""
 
-import threading
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
+from vlpipe.pipelines.demo.part import PartResult, Workplace
 from vlpipe.pipelines.training.job import TrainingJob, parse_settings
-from vlpipe.pipelines.training.loop import TrainingObserver
-from vlpipe.pipelines.training.run_folder import RunFolder
-from vlpipe.pipelines.training.train import resume_training, run_training
-from vlpipe.stores.errors import UsageError
 
 _MOTION = '["motion_global", "motion_local"]'
 _ALL = '["appearance_global", "appearance_local", "motion_global", "motion_local"]'
@@ -64,40 +59,20 @@ SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )  # fmt: skip
 
 
-def train_on_demo(
-    dataset_root: Path,
-    store: str,
-    out: Path,
-    stop: threading.Event,
-    observer: TrainingObserver | None = None,
-) -> tuple[list[RunFolder], list[tuple[str, str]]]:
-    """The finished runs below `out`, one a task, and the tasks that could not be trained, with the
-    reason: a dataset of a few clips may have too few questions.
-
-    Runs that are there already are carried on, or only read. Ends early once `stop` is set.
-    """
-    runs, untrained = list[RunFolder](), list[tuple[str, str]]()
+def learn_questions(place: Workplace) -> PartResult:
+    """MASN on the four question tasks, a run each below `out/runs`."""
+    result = PartResult()
     for task, settings in SETTINGS.items():
-        if stop.is_set():
+        if place.stop.is_set():
             break
         job = TrainingJob(
             model="masn",
             task=task,
             dataset="demo",
-            root=dataset_root,
-            store=store,
-            out=out / task,
+            root=place.dataset_root,
+            store=place.store,
+            out=place.out / "runs" / task,
             settings=parse_settings(changes=(*_COMMON, *settings)),
         )
-        run = RunFolder(job.out)
-        try:
-            if not run.facts.exists():
-                run_training(job, observer=observer, stop=stop)
-            elif run.read_facts()["status"] != "finished":
-                resume_training(job.out, observer=observer, stop=stop)
-        except UsageError as error:
-            untrained.append((task, error.message))
-            continue
-        if not stop.is_set():
-            runs.append(run)
-    return runs, untrained
+        result.take(task, place.train(job))
+    return result
