@@ -32,7 +32,7 @@ def rows_of(count, width):
     return Features(np.ones((count, width), np.float32), spans)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store():
     made = FeatureStore.create("memory://silent-videos")
     for name, counts in ROWS.items():
