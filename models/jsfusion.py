@@ -111,12 +111,7 @@ class JsFusion(Model):
 
     description: ClassVar[str] = "JSFusion (ECCV 2018): videos for sentences, choices, blanks"
     code: ClassVar[str] = "https://github.com/yj-yu/lsmdc"
-    KINDS: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"retrieval": RETRIEVAL, "mc": CHOICE, "fib": BLANK, "fill_in_blank": BLANK}
-    )
-    """`fib` is the paper's name of the task `fill_in_blank`."""
-
-    tasks: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    tasks: ClassVar[tuple[str, ...]] = (RETRIEVAL, CHOICE, BLANK)
     Config: ClassVar[type[ModelConfig]] = JsFusionConfig
     slots: ClassVar[Mapping[str, FeatureSlot]] = MappingProxyType(
         {
@@ -139,16 +134,16 @@ class JsFusion(Model):
         ),
         PublishedResult("mc", "lsmdc", "accuracy", 73.5, "JSFusion"),
         PublishedResult("mc", "msrvtt-retrieval", "accuracy", 83.4, "JSFusion"),
-        PublishedResult("fill_in_blank", "lsmdc", "accuracy", 45.52, "JSFusion"),
+        PublishedResult("fib", "lsmdc", "accuracy", 45.52, "JSFusion"),
     )
 
     def __init__(self, config: ModelConfig, task: str) -> None:
         super().__init__(config, task)
         c = cast(JsFusionConfig, config)
-        self.config, self.kind = c, self.KINDS[task]
-        self.form = FORMS[c.variant, self.kind]
+        self.config = c
+        self.form = FORMS[c.variant, task]
         d1, joint, conv, d5, d6, d7 = c.widths or self.form.widths
-        if self.kind == BLANK and d7 != d1:
+        if self.task == BLANK and d7 != d1:
             raise UsageError(
                 f"model 'jsfusion': D1 is {d1} wide and D7 {d7}, whose sum answers a blank",
                 hint="give both the same number in widths",
@@ -173,7 +168,7 @@ class JsFusion(Model):
         joins_video, joins_words = self.form.joins
         if c.decoder != "last_states":
             self.d1v = Dense(states + c.video_width * joins_video, d1)
-        if c.decoder != "last_states" or self.kind == BLANK:
+        if c.decoder != "last_states" or self.task == BLANK:
             self.d1w = Dense(states + c.word_width * joins_words, d1)
         fused = states
         if c.decoder != "last_states":
@@ -183,7 +178,7 @@ class JsFusion(Model):
         self.d5 = Dense(fused, d5, score_activation)
         self.d6 = Dense(d5, d6, score_activation)
         self.d7 = Dense(d6, d7, score_activation)
-        num_out = c.num_answers if self.kind == BLANK else 1
+        num_out = c.num_answers if self.task == BLANK else 1
         self.d8 = Dense(d7, num_out, None, has_norm=self.form.has_score_norm)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm1d):
@@ -298,7 +293,7 @@ class JsFusion(Model):
         sentences = self.encode_words(words.flatten(0, -2), flat_len)
         device = videos.rows.device
         num_videos = len(videos.length)
-        if self.kind == BLANK:
+        if self.task == BLANK:
             shape: tuple[int, ...] = (num_videos,)
             first = second = torch.arange(num_videos, device=device)
         elif words.ndim == 3:
@@ -311,7 +306,7 @@ class JsFusion(Model):
             first, second = both // len(words), both % len(words)
         outputs = self._of_pairs(videos, sentences, first, second, words.flatten(0, -2))
         outputs = {k: value.view(*shape, *value.shape[1:]) for k, value in outputs.items()}
-        if self.kind == CHOICE:
+        if self.task == CHOICE:
             outputs["logits"] = outputs["score"]
         if "logits" in outputs:
             outputs["predictions"] = outputs["logits"].argmax(dim=1)
@@ -333,13 +328,13 @@ class JsFusion(Model):
             blank = self._blank_words(right, ids[second[start : start + step]])
             fused, found = self._fused(left, right, blank, crop=self.training)
             output = self._output(fused, blank)
-            part = {"logits" if self.kind == BLANK else "score": output}
+            part = {"logits" if self.task == BLANK else "score": output}
             parts.append(part if self.training else part | found)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _blank_words(self, sentences: Encoded, ids: Tensor) -> Tensor | None:
         """(P, D) D1 at the first blank of each sentence, 0 where there is none."""
-        if self.kind != BLANK:
+        if self.task != BLANK:
             return None
         width = sentences.rows.shape[1]
         is_blank = F.pad(ids == self.config.blank_id, (0, width - ids.shape[1]))
@@ -405,7 +400,7 @@ class JsFusion(Model):
         x = self.word_embed(words) * mask[..., None]
         state = x.new_zeros(len(x), 0)
         if c.variant == "public":
-            if self.kind == BLANK:
+            if self.task == BLANK:
                 x = x * (words != c.blank_id)[..., None]
             # The public code's backward direction starts behind the padding.
             length_read = torch.full_like(length, width)
@@ -416,7 +411,7 @@ class JsFusion(Model):
             read, state = run_over_sequences(self.text_rnn, x, length_read, "start")
         else:
             read = x[..., :0]
-        if c.decoder == "last_states" and self.kind != BLANK:
+        if c.decoder == "last_states" and self.task != BLANK:
             return Encoded(x[..., :0], length, state)
         x = torch.cat([read, x], dim=-1) if self.form.joins[1] else read
         return Encoded(self.dropout(valid_dense(self.d1w, x, mask)), length, state)
@@ -426,7 +421,7 @@ class JsFusion(Model):
 
         For retrieval and multiple choice. `pair_scores.score_all_pairs` calls it in blocks.
         """
-        if self.kind == BLANK:
+        if self.task == BLANK:
             raise TypeError("a blank has answers, no scores of pairs")
         pooled, _ = self._fused(videos, sentences, None, crop=True)
         return self._output(pooled, None)
@@ -440,7 +435,7 @@ class JsFusion(Model):
         if words is not None and words.ndim == 2 and len(words) != self.word_embed.num_embeddings:
             self.word_embed = nn.Embedding(len(words), self.config.word_width)
         answers = found.get("d8.weight")
-        if self.kind == BLANK and answers is not None and answers.ndim == 2:
+        if self.task == BLANK and answers is not None and answers.ndim == 2:
             self.d8.linear = nn.Linear(self.d8.linear.in_features, len(answers))
         own = self.state_dict()
         flat = {flat_key(key): key for key in own}

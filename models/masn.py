@@ -241,7 +241,7 @@ class Masn(Model):
             "transition": MULTIPLE_CHOICE,
             "frameqa": ANSWER_SET,
             "open_ended": ANSWER_SET,
-            "fill_in_blank": ANSWER_SET,
+            "fib": ANSWER_SET,
         }
     )
     tasks: ClassVar[tuple[str, ...]] = tuple(KINDS)

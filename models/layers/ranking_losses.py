@@ -30,11 +30,17 @@ def retrieval_loss(
     return total if per == "video" else total / len(scores)
 
 
-def choice_loss(scores: Tensor, answer: Tensor, *, margin: float = MARGIN) -> Tensor:
+def choice_loss(
+    scores: Tensor, answer: Tensor, *, is_counted: Tensor | None = None, margin: float = MARGIN
+) -> Tensor:
     """Sum over candidates of max(0, S[candidate] - S[right] + margin), its mean over rows.
 
     scores: (B, K). answer: int (B,), the place of the right one, which adds the constant margin.
+    is_counted: bool (B, K), False for candidates that are no mistake.
     """
     scores = scores.float()
     right = scores.gather(1, answer[:, None])  # (B, 1)
-    return (scores - right + margin).clamp_min(0).sum(dim=1).mean()
+    terms = (scores - right + margin).clamp_min(0)
+    if is_counted is not None:
+        terms = terms.masked_fill(~is_counted, 0)
+    return terms.sum(dim=1).mean()

@@ -1,8 +1,8 @@
-"""One word out of the answers seen in training: frame questions, open-ended ones, blanks."""
+"""One word out of the answers seen in training: frame questions, open-ended ones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import PositiveInt
@@ -16,10 +16,10 @@ from vlpipe.models.tasks.question_answering import (
     QuestionSettings,
     write_json_answers,
 )
-from vlpipe.models.tasks.question_text import UNKNOWN, Vocabulary, clean, most_frequent
+from vlpipe.models.tasks.question_text import Vocabulary, clean, most_frequent
 from vlpipe.models.tasks.registry import register_task
 from vlpipe.models.tasks.task import Batch, Record, TaskSettings
-from vlpipe.stores.datasets import Dataset, SentenceBlank
+from vlpipe.stores.datasets import Dataset
 from vlpipe.stores.errors import UsageError
 
 _FRAME_KINDS = ("object", "number", "color", "location")
@@ -73,8 +73,12 @@ class AnswerSetTask(QuestionAnswering):
     def model_settings(self) -> dict[str, Any]:
         return super().model_settings() | {"num_answers": len(self.answers)}
 
+    def question_ids(self, question: str) -> tuple[Tensor, Tensor]:
+        """int64 (max_words,) ids of the question, and how many (); see `Vocabulary.encode`."""
+        return self.vocabulary.encode(question, self.settings.max_words)
+
     def encode(self, example: QuestionExample) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        ids, length = self.vocabulary.encode(example.question, self.settings.max_words)
+        ids, length = self.question_ids(example.question)
         place = self._places.get(str(example.answer), NO_ANSWER)
         return {"question": ids, "question_length": length}, {"answer": torch.tensor(place)}
 
@@ -139,55 +143,6 @@ class OpenEndedTask(AnswerSetTask):
     def example_of(cls, row: Any) -> QuestionExample:  # noqa: ANN401 - OpenQuestion
         part = clean(row.question).split(" ", 1)[0]
         return QuestionExample(str(row.id), row.video_id, row.question, row.answer, part=part)
-
-    def write_predictions(self, records: Sequence[Record], folder: Path, split: str) -> Path:
-        return write_json_answers(records, folder, split)
-
-
-BLANK = "_____"
-"""Stands in a sentence for the word that it lacks."""
-
-
-@runtime_checkable
-class HasSentenceBlanks(Protocol):
-    """A dataset with sentences that lack a word; video_ids gives the clip of a vid_key."""
-
-    def sentence_blanks(self, split: str) -> list[SentenceBlank]: ...
-    def video_ids(self) -> dict[str, str]: ...
-
-
-@register_task("fill_in_blank")
-class FillInBlankTask(AnswerSetTask):
-    """The word of a sentence that is replaced by _____ (LSMDC, MSR-VTT)."""
-
-    description: ClassVar[str] = "the missing word of a sentence: accuracy"
-    question_task: ClassVar[str] = "fill_in_blank"
-
-    def model_settings(self) -> dict[str, Any]:
-        return super().model_settings() | {"blank_id": self.vocabulary.ids.get(BLANK, UNKNOWN)}
-
-    @classmethod
-    def splits(cls, dataset: Dataset) -> tuple[str, ...]:
-        if not isinstance(dataset, HasSentenceBlanks):
-            raise UsageError(
-                f"dataset {dataset.name!r} has no sentences with blanks",
-                hint="docs/training.md lists the tasks of each dataset",
-            )
-        return ("train", "test")
-
-    @classmethod
-    def read_examples(cls, dataset: Dataset, split: str) -> list[QuestionExample]:
-        cls.splits(dataset)
-        assert isinstance(dataset, HasSentenceBlanks)
-        video_ids = dataset.video_ids()
-        return [
-            QuestionExample(row.key, video_ids[row.vid_key], row.blank_sentence, row.answer)
-            for row in dataset.sentence_blanks(split)
-        ]
-
-    @classmethod
-    def example_of(cls, row: Any) -> QuestionExample:  # noqa: ANN401 - SentenceBlank
-        return QuestionExample(row.key, row.vid_key, row.blank_sentence, row.answer)
 
     def write_predictions(self, records: Sequence[Record], folder: Path, split: str) -> Path:
         return write_json_answers(records, folder, split)

@@ -86,14 +86,19 @@ class QuestionAnswering(Task[QuestionExample]):
 
     @classmethod
     def read_examples(cls, dataset: Dataset, split: str) -> list[QuestionExample]:
+        cls.require_split(dataset, split)
+        assert isinstance(dataset, AsksQuestions)
+        return [cls.example_of(row) for row in dataset.questions(cls.question_task, split)]
+
+    @classmethod
+    def require_split(cls, dataset: Dataset, split: str) -> None:
+        """UsageError if the dataset does not annotate that split for this task."""
         known = cls.splits(dataset)
         if split not in known:
             raise UsageError(
                 f"the questions of dataset {dataset.name!r} have no split {split!r}; "
                 f"they have: {', '.join(known)}"
             )
-        assert isinstance(dataset, AsksQuestions)
-        return [cls.example_of(row) for row in dataset.questions(cls.question_task, split)]
 
     @classmethod
     @abstractmethod

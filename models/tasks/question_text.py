@@ -59,11 +59,18 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, text: str, max_words: int) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, text: str, max_words: int, *, keeps_unknown: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """int64 (max_words,) ids, zeros behind the last, and their number (); a longer text is cut,
-        one without words is the one word UNK."""
-        tokens = clean(text).split()[:max_words]
-        found = [self.ids.get(token, UNKNOWN) for token in tokens] or [UNKNOWN]
+        one without words is the one word UNK.
+
+        keeps_unknown: unknown words are UNK; otherwise they are left out.
+        """
+        tokens = clean(text).split()
+        if not keeps_unknown:
+            tokens = [token for token in tokens if token in self.ids]
+        found = [self.ids.get(token, UNKNOWN) for token in tokens[:max_words]] or [UNKNOWN]
         padded = torch.full((max_words,), PADDING)
         padded[: len(found)] = torch.tensor(found)
         return padded, torch.tensor(len(found))

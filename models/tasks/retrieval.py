@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vlpipe.models.layers.ranking_losses import retrieval_loss
 from vlpipe.models.metrics.retrieval import DEPTHS, median_rank, ranks, recall_at
 from vlpipe.models.pair_scores import Encoded, ScoresPairs, joined, score_all_pairs
-from vlpipe.models.tasks.question_text import PADDING, UNKNOWN, Vocabulary, clean
+from vlpipe.models.tasks.question_text import Vocabulary
 from vlpipe.models.tasks.registry import register_task
 from vlpipe.models.tasks.task import Batch, Clip, Record, Task, TaskSettings
 from vlpipe.stores.datasets import Dataset, SentencePair
@@ -128,12 +128,10 @@ class RetrievalTask(Task[SentenceExample]):
     def encode(self, example: SentenceExample) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """`words`, int64 (max_words,) and `word_len`, int64 (); a sentence of unknown words alone
         is the one word UNK."""
-        known = self.vocabulary.ids
-        found = [known[word] for word in clean(example.sentence).split() if word in known]
-        found = found[: self.settings.max_words] or [UNKNOWN]
-        words = torch.full((self.settings.max_words,), PADDING)
-        words[: len(found)] = torch.tensor(found)
-        return {"words": words, "word_len": torch.tensor(len(found))}, {}
+        words, word_len = self.vocabulary.encode(
+            example.sentence, self.settings.max_words, keeps_unknown=False
+        )
+        return {"words": words, "word_len": word_len}, {}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch[SentenceExample]) -> Tensor:
         scores = outputs["score"]

@@ -2,11 +2,14 @@
 
 ActivityNet  {video_id: {"duration": s, "timestamps": [[s, s], ...], "sentences": [...]}}
 JSFusion     retrieval: key,vid_key,video_id,sentence (commas)
-             CAP: key vid_key description; MC: key vid_key a1..a5 answer (0-based);
+             CAP, RET: key vid_key description; MC: key vid_key a1..a5 answer (0-based);
              FIB: key vid_key sentence blank_sentence answer (tabs)
+
+A vid_key is a name of JSFusion's for a video; which one it stands for is the dataset's to say.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,9 @@ PAIR_COLUMNS = ("key", "vid_key", "video_id", "sentence")
 CAPTION_COLUMNS = ("key", "vid_key", "description")
 CHOICE_COLUMNS = ("key", "vid_key", "a1", "a2", "a3", "a4", "a5", "answer")
 BLANK_COLUMNS = ("key", "vid_key", "sentence", "blank_sentence", "answer")
+
+VideoOf = Callable[[str], str]
+"""vid_key -> id of the video; an AnnotationError for a key that stands for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +54,11 @@ class SentencePair:
 
 @dataclass(frozen=True, slots=True)
 class SentenceChoice:
-    """Five sentences of which the one at place `answer` belongs to the video."""
+    """Five sentences of which the one at place `answer`, from 0, belongs to the video."""
 
     key: str
     vid_key: str
+    video_id: str
     choices: tuple[str, ...]
     answer: int
 
@@ -62,6 +69,7 @@ class SentenceBlank:
 
     key: str
     vid_key: str
+    video_id: str
     sentence: str
     blank_sentence: str
     answer: str
@@ -113,14 +121,24 @@ def read_pairs(path: Path) -> list[SentencePair]:
     return [SentencePair(*values) for values in read_strict(path, PAIR_COLUMNS, delimiter=",")]
 
 
-def read_choices(path: Path) -> list[SentenceChoice]:
+def read_descriptions(path: Path, video_id: VideoOf) -> list[SentencePair]:
+    return [
+        SentencePair(key, vid_key, video_id(vid_key), sentence)
+        for key, vid_key, sentence in read_strict(path, CAPTION_COLUMNS)
+    ]
+
+
+def read_choices(path: Path, video_id: VideoOf) -> list[SentenceChoice]:
     rows = []
     for key, vid_key, *choices, answer in read_strict(path, CHOICE_COLUMNS):
         if answer not in tuple("01234"):
             raise AnnotationError(f"{path}, {key}: answer is {answer[:40]!r}; expected 0 to 4")
-        rows.append(SentenceChoice(key, vid_key, tuple(choices), int(answer)))
+        rows.append(SentenceChoice(key, vid_key, video_id(vid_key), tuple(choices), int(answer)))
     return rows
 
 
-def read_blanks(path: Path) -> list[SentenceBlank]:
-    return [SentenceBlank(*values) for values in read_strict(path, BLANK_COLUMNS)]
+def read_blanks(path: Path, video_id: VideoOf) -> list[SentenceBlank]:
+    return [
+        SentenceBlank(key, vid_key, video_id(vid_key), *texts)
+        for key, vid_key, *texts in read_strict(path, BLANK_COLUMNS)
+    ]

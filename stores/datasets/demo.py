@@ -69,11 +69,11 @@ class DemoDataset(TgifDataset):
 
     def sentence_choices(self, split: str) -> list[SentenceChoice]:
         """For each clip its sentence among four others."""
-        return read_choices(self._msrvtt("MSR_MC", split))
+        return read_choices(self._msrvtt("MSR_MC", split), self._video_of())
 
     def sentence_blanks(self, split: str) -> list[SentenceBlank]:
         """For each sentence the same without one of its words."""
-        return read_blanks(self._msrvtt("MSR_FIB", split))
+        return read_blanks(self._msrvtt("MSR_FIB", split), self._video_of())
 
     def video_ids(self) -> dict[str, str]:
         """The clip that each vid_key of the sentence tables stands for."""
@@ -82,6 +82,18 @@ class DemoDataset(TgifDataset):
             for split in _SENTENCE_SPLITS
             for pair in self.sentence_pairs(split)
         }
+
+    def _video_of(self) -> Callable[[str], str]:
+        known = self.video_ids()
+
+        def video_of(vid_key: str) -> str:
+            if vid_key not in known:
+                raise AnnotationError(
+                    f"vid_key {vid_key[:40]!r} is in no MSRVTT_JSFUSION table of {self.root}"
+                )
+            return known[vid_key]
+
+        return video_of
 
     def stories(self, split: str) -> list[Story]:
         """Sets of five consecutive clips of a movie, with who is mentioned and who is where."""

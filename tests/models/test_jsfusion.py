@@ -72,7 +72,7 @@ def test_padding_has_no_influence(task, variant):
 @pytest.mark.parametrize("task", ["ret", "mc", "fib"])
 def test_public_variant_reads_tensorflow_and_does_as_that_code(task):
     state = tensorflow_state(task)
-    names = {"ret": "retrieval", "mc": "mc", "fib": "fill_in_blank"}
+    names = {"ret": "retrieval", "mc": "mc", "fib": "fib"}
     widths = (8, 8, 8, 4, 4, 8) if task == "fib" else SMALL["widths"]
     settings = {"variant": "public", "widths": widths, "vocabulary_size": 5, "num_answers": 2}
     model = load_published(small(names[task], **settings), state)

@@ -53,7 +53,7 @@ def test_videos_and_what_is_missing(root):
     check = dataset.check()
     assert check.missing == ("video0", "video1")
     assert check.unnamed == ("clips/other.mp4",)
-    assert [table.rows for table in check.tables] == [1, 4]
+    assert [table.rows for table in check.tables] == [1, 4, None, None, None]
     assert not check.is_complete
     (root / "video9.mp4").write_bytes(b"z")
     (twice,) = dataset.videos("test")
@@ -71,3 +71,27 @@ def test_files_that_are_absent_or_malformed_are_named(root):
     with pytest.raises(AnnotationError, match=r"train_val_videodatainfo\.json is not in"):
         dataset.videos()
     assert dataset.check().tables[1].path is None
+
+
+def test_choices_are_about_all_official_test_videos(root):
+    path = root / "MSR_MC_test.csv"
+    columns = "key\tvid_key\ta1\ta2\ta3\ta4\ta5\tanswer\n"
+    path.write_text(f"{columns}MC1\tmsr7010\ta\tb\tc\td\te\t2\n")
+    dataset = open_dataset("msrvtt-retrieval", root)
+    (choice,) = dataset.sentence_choices("test")
+    assert (choice.video_id, choice.choices[choice.answer]) == ("video7010", "c")
+    assert [video.id for video in dataset.videos("test")] == ["video9", "video7010"]
+    with pytest.raises(AnnotationError, match="4 sentences are too few"):
+        dataset.sentence_choices("train")
+    with pytest.raises(UsageError, match="no split 'test'; they have: none"):
+        open_dataset("msrvtt-retrieval-9k", root).sentence_choices("test")
+    path.write_text(f"{columns}MC1\t7010\ta\tb\tc\td\te\t2\n")
+    with pytest.raises(AnnotationError, match="vid_key '7010': expected msr and a number"):
+        dataset.sentence_choices("test")
+
+
+def test_blanks(root):
+    header = "key\tvid_key\tsentence\tblank_sentence\tanswer\n"
+    (root / "MSR_FIB_train.csv").write_text(f"{header}FIB1\tmsr1\ta dog\ta _____\tdog\n")
+    (blank,) = open_dataset("msrvtt-retrieval", root).sentence_blanks("train")
+    assert (blank.video_id, blank.answer) == ("video1", "dog")
