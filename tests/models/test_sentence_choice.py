@@ -120,6 +120,6 @@ def test_it_is_asked_with_candidates():
     assert batch.inputs["words"].shape == (1, 3, 12)
     with torch.no_grad():
         (record,) = task.predict(small("mc", vocabulary_size=len(task.words())), [batch])
-    assert task.spoken(record) in asked.candidates
+    assert task.shown(record).given in asked.candidates
     with pytest.raises(UsageError, match="chooses among candidates, and 0 are given"):
         task.ask("video0", "which fits ?")
