@@ -20,6 +20,7 @@ from vlpipe.pipelines.cli import (
     extractors,
     models,
     people,
+    search,
     store,
     train,
     train_commonsense,
@@ -43,6 +44,7 @@ app.command("train-commonsense", epilog=train_commonsense.EXAMPLE)(
 )
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("ask", epilog=ask.EXAMPLE)(ask.ask)
+app.command("search", epilog=search.EXAMPLE)(search.search)
 app.command("people", epilog=people.EXAMPLE)(people.people)
 app.command("deploy", epilog=deploy.EXAMPLE)(deploy.deploy)
 app.add_typer(datasets.app, name="datasets")

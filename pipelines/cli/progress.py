@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import (
@@ -38,6 +38,28 @@ def show_progress() -> Iterator[Observer]:
     )
     with progress:
         yield _Bar(progress)
+
+
+@contextmanager
+def show_count(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, total) that draws a bar when stderr is a terminal, and writes a line
+    now and then if not."""
+    if sys.stderr.isatty():
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        text = TextColumn("[progress.description]{task.description}")
+        with Progress(text, *columns, console=messages(), transient=True) as progress:
+            task = progress.add_task(description, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        return
+    last_line = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last_line
+        if time.monotonic() - last_line >= _LINE_EVERY_S:
+            last_line = time.monotonic()
+            remark(f"{description}: {done} of {total}")
+
+    yield show
 
 
 class _Count:

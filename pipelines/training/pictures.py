@@ -74,21 +74,25 @@ def moving_picture(path: Path | None) -> str | None:
 
 
 def frames_at(path: Path, times_s: Sequence[float]) -> list[npt.NDArray[np.uint8]]:
-    """The frame shown at each time, [H, W, 3] uint8; the last one behind the end."""
+    """The frame shown at each time, [H, W, 3] uint8: the first one before the start, the last one
+    behind the end. Other frames are let go at once, however long the video is."""
     from vlpipe.extractors.media import DecodePool, FrameBlock, FrameRequest
 
-    shown: list[npt.NDArray[np.uint8]] = []
-    starts: list[float] = []
+    found: list[npt.NDArray[np.uint8]] = []
     with (
         DecodePool(workers=1, tolerance="lenient") as pool,
         pool.open(path, [FrameRequest(fps=8)]) as stream,
     ):
         for block in stream:
-            if isinstance(block, FrameBlock):
-                shown += list(block.frames)
-                starts += [float(start) for start in block.spans[:, 0]]
-    numbers = np.searchsorted(np.asarray(starts), np.asarray(times_s), side="right") - 1
-    return [shown[number] for number in numbers.clip(0, len(shown) - 1)]
+            if not isinstance(block, FrameBlock):
+                continue
+            starts_s = block.spans[:, 0]
+            found = found or [block.frames[0].copy() for _ in times_s]
+            for place, time_s in enumerate(times_s):
+                number = int(np.searchsorted(starts_s, time_s, side="right")) - 1
+                if number >= 0:
+                    found[place] = block.frames[number].copy()
+    return found
 
 
 def as_data(image: Image.Image) -> str:
