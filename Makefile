@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast lint types check bench bench-store format clean
+.PHONY: help demo test test-fast test-s3 storm lint types check bench bench-store format clean
 
 help:
 	@echo "make demo       make a small dataset, extract its features, write vlpipe-demo/report.html"
 	@echo "make test       all tests"
 	@echo "make test-fast  without those marked slow"
+	@echo "make test-s3    the tests of the store again, on an S3 server of this machine"
+	@echo "make storm      kills, damage and failing file operations at full size (20 minutes)"
 	@echo "make lint       ruff, mypy"
 	@echo "make check      what CI runs: lint and test"
 	@echo "make bench      benchmarks, as ratios"
@@ -29,6 +31,15 @@ test: $(VENV)/.installed
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+test-s3: $(VENV)/.installed
+	VLPIPE_STORES_AT=s3 $(BIN)/python -m pytest tests/stores --ignore tests/stores/datasets \
+	  --numprocesses 2 --dist loadfile -m "not folder" --timeout 900
+
+storm: $(VENV)/.installed
+	VLPIPE_KILLS=300 VLPIPE_DAMAGED_PLACES=2000 VLPIPE_EXAMPLES=150 $(BIN)/python -m pytest \
+	  --numprocesses 2 --timeout 3600 tests/stores/test_concurrency.py tests/stores/test_damage.py \
+	  tests/stores/test_model.py tests/stores/test_model_of_failures.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

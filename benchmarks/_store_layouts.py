@@ -110,13 +110,14 @@ class Store:
     def write(self, folder: Path, videos: Collection) -> None:
         definition = FeatureDefinition(FEATURE, "float32", (videos.dimension,), ("channel",))
         store = FeatureStore.create(folder / "store", durability="process")
+        starts = np.arange(videos.num_rows.max(), dtype=np.float64)
+        spans = np.stack([starts, starts + 1], axis=1)  # which no other layout keeps
         for first in range(0, len(videos), BATCH):
             with store.writer([definition]) as writer:
                 for n in range(first, min(first + BATCH, len(videos))):
                     rows = videos[n]
-                    starts = np.arange(len(rows), dtype=np.float64)
-                    spans = np.stack([starts, starts + 1], axis=1)
-                    writer.add(videos.video_id(n), {FEATURE: Features(rows, spans)})
+                    features = Features(rows, spans[: len(rows)])
+                    writer.add(videos.video_id(n), {FEATURE: features})
 
     def open(self, folder: Path, videos: Collection) -> "_StoreReader":
         return _StoreReader(folder, videos)
@@ -129,7 +130,7 @@ class _StoreReader(_Reader):
         self._ids = [videos.video_id(n) for n in range(len(videos))]
 
     def read(self, n: int) -> np.ndarray:
-        return self._reader.read(self._ids[n])
+        return self._reader[self._ids[n]]
 
     def rows(self, n: int, numbers: Sequence[int]) -> np.ndarray:
         return self._reader.read(self._ids[n], rows=numbers, verify="never")

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vlpipe.stores.aligned_arrays import empty_aligned
+
 Pad = Literal["right", "left"]
 
 # an array to read into, or a function that makes one of a shape, or None for a new one
@@ -88,7 +90,7 @@ def batch_array(
 ) -> npt.NDArray[Any]:
     """An array of this shape: a new one, or that of the caller."""
     if out is None:
-        return np.empty(shape, dtype)
+        return empty_aligned(shape, dtype)
     array = out(shape) if callable(out) else out
     is_fit = array.dtype == dtype and array.flags.c_contiguous and array.ndim == len(shape)
     if not is_fit or array.shape[1:] != shape[1:] or len(array) < shape[0]:

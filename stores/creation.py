@@ -4,6 +4,7 @@ import uuid
 
 from vlpipe.stores import zarr_metadata
 from vlpipe.stores.errors import (
+    SINGLE_WRITER_HINT,
     StoreDamaged,
     StoreNotFound,
     StoreTooNew,
@@ -29,8 +30,11 @@ from vlpipe.stores.storage import Storage
 _OWN_NAMES = frozenset({LOG, CHECKPOINTS, DATA, "refs"})
 
 
-def create_store(storage: Storage) -> None:
-    """Makes an empty store; UsageError when there is one, or other files, at its place."""
+def create_store(storage: Storage, *, is_single_writer: bool = False) -> None:
+    """Makes an empty store; UsageError when there is one, or other files, at its place.
+
+    is_single_writer: it is noted in the store, and all who open it do without `create` in one step.
+    """
     storage.prepare()
     others = [
         name
@@ -44,6 +48,7 @@ def create_store(storage: Storage) -> None:
             f"{storage.url} is not empty: it holds {', '.join(others[:5])}",
             hint="give the store a folder of its own",
         )
+    storage.is_single_writer = is_single_writer
     _probe(storage)
     root = zarr_metadata.encode(zarr_metadata.group())
     storage.create(f"{DATA}/{NODE_FILE}", root)
@@ -53,12 +58,17 @@ def create_store(storage: Storage) -> None:
         "store_id": str(uuid.uuid4()),
         "created": now_utc(),
     }
+    if is_single_writer:
+        body["is_single_writer"] = True
     if not storage.create(STORE_FILE, seal(body)):
         raise _store_exists(storage)
 
 
 def check_store(storage: Storage) -> None:
-    """Raises StoreNotFound where there is no store, StoreTooNew for one of a later format."""
+    """Raises StoreNotFound where there is no store, StoreTooNew for one of a later format.
+
+    Tells `storage` if the store was made for a single writer.
+    """
     try:
         data = storage.read(STORE_FILE)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -75,6 +85,7 @@ def check_store(storage: Storage) -> None:
             f"{storage.url} has store format {body['format_version']}, this vlpipe reads up to "
             f"{FORMAT_VERSION}"
         )
+    storage.is_single_writer = bool(body.get("is_single_writer", False))
 
 
 def _probe(storage: Storage) -> None:
@@ -89,7 +100,7 @@ def _probe(storage: Storage) -> None:
         raise StoreUnwritable(
             f"{storage.url} cannot create a file only if it is absent, so that two writers would "
             "overwrite each other",
-            hint="put the store on a local disk or another file system",
+            hint=f"put the store on a local disk or another file system; {SINGLE_WRITER_HINT}",
         )
 
 

@@ -19,6 +19,12 @@ A message says what was found and where, and what was expected; `hint` says what
 
 from typing import ClassVar
 
+# Where a file cannot be created only if it is absent.
+SINGLE_WRITER_HINT = (
+    "or, if one process at a time writes to it, make it by "
+    "FeatureStore.create(..., single_writer=True)"
+)
+
 
 class VlpipeError(Exception):
     """Root of all errors meant for users. `hint` is a command or option to try next."""

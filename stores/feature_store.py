@@ -76,9 +76,17 @@ class FeatureStore(Snapshot):
         return cls(storage, state, durability=durability, is_pinned=number is not None)
 
     @classmethod
-    def create(cls, url: str | Path, *, durability: str = "power") -> Self:
-        """A new empty store; UsageError when there is one already."""
-        create_store(open_storage(url, durability=durability))
+    def create(
+        cls, url: str | Path, *, durability: str = "power", single_writer: bool = False
+    ) -> Self:
+        """A new empty store; UsageError when there is one already.
+
+        single_writer: for places where a file cannot be created only if it is absent: the store
+            is made all the same, and whoever writes to it sees to it that no two processes do
+            so at once. Any number may read.
+        """
+        storage = open_storage(url, durability=durability)
+        create_store(storage, is_single_writer=single_writer)
         return cls.open(url, durability=durability)
 
     @classmethod

@@ -1,6 +1,6 @@
 """The live videos of one feature generation at one version of the store."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,6 +93,16 @@ class GenerationState:
             return None
         index = self.manifest.find(video_id)
         return None if index < 0 else self.manifest.location(index)
+
+    def first_missing(self, video_ids: Sequence[str]) -> str | None:
+        """The first id that is not live; None when all are."""
+        is_below = [False] * len(video_ids)
+        if self.manifest is not None:
+            is_below = (self.manifest.positions(video_ids) >= 0).tolist()
+        for video_id, is_live in zip(video_ids, is_below, strict=True):
+            if self.changes[video_id] is None if video_id in self.changes else not is_live:
+                return video_id
+        return None
 
     def find_many(self, video_ids: list[str]) -> list[VideoRow | None]:
         """One answer for each id, in order."""

@@ -4,13 +4,15 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from vlpipe.stores.errors import StoreUnwritable
+from vlpipe.stores.errors import SINGLE_WRITER_HINT, StoreUnwritable
 from vlpipe.stores.storage import Bytes
 
 _PIECE_BYTES = 2**20
@@ -20,10 +22,11 @@ class LocalFile:
     """A file open for reading. Closed when nobody refers to it, so that a thread that reads from
     it is safe from another one that drops it from a cache."""
 
-    __slots__ = ("_descriptor", "size")
+    __slots__ = ("_descriptor", "read_once", "size")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.read_once: Callable[[Any, int], int] = partial(os.preadv, descriptor)  # no frame
         self.size = os.fstat(descriptor).st_size
 
     def read_into(self, offset: int, *targets: npt.NDArray[Any]) -> int:
@@ -69,6 +72,8 @@ class LocalStream:
 
     Bytes go to the file in pieces of a MiB at multiples of a MiB: Linux then keeps the file in
     large pages, from which warm reads copy a quarter faster than from those of small writes.
+    A full piece is written by a thread while the next one is filled. An error of it is raised by
+    the next write or by close.
     """
 
     def __init__(self, path: str, descriptor: int, reserve_bytes: int) -> None:
@@ -77,15 +82,23 @@ class LocalStream:
         self._buffer = np.empty(_PIECE_BYTES, np.uint8)  # takes memory only where it is filled
         self._buffer[:reserve_bytes] = 0
         self._filled = reserve_bytes
+        self._spare: npt.NDArray[np.uint8] | None = None
+        self._thread: ThreadPoolExecutor | None = None  # a file of one piece needs none
+        self._pending: Future[None] | None = None
 
     def write(self, data: Bytes) -> None:
         if self._descriptor is None:
             raise ValueError(f"{self._path} is closed")
         left = _as_bytes(data)
+        if self._filled + len(left) < _PIECE_BYTES:  # the usual case, first
+            self._buffer[self._filled : self._filled + len(left)] = left
+            self._filled += len(left)
+            return
         while len(left):
             if self._filled == 0 and len(left) >= _PIECE_BYTES:
                 whole = len(left) - len(left) % _PIECE_BYTES
-                self._put(left[:whole])
+                self._wait()
+                self._put(left[:whole])  # not by the thread: the caller may change it afterwards
                 left = left[whole:]
                 continue
             count = min(_PIECE_BYTES - self._filled, len(left))
@@ -93,12 +106,13 @@ class LocalStream:
             self._filled += count
             left = left[count:]
             if self._filled == _PIECE_BYTES:
-                self._put(self._buffer)
-                self._filled = 0
+                self._put_aside()
 
     def close(self, head: bytes) -> None:
         if self._descriptor is None:
             raise ValueError(f"{self._path} is closed")
+        self._wait()
+        self._end_thread()
         self._put(self._buffer[: self._filled])
         with writing(self._path):
             written = 0
@@ -108,10 +122,32 @@ class LocalStream:
             os.close(descriptor)
 
     def abandon(self) -> None:
+        self._end_thread()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def _put_aside(self) -> None:
+        """Lets the thread write the full buffer, and goes on with the other one."""
+        self._wait()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "vlpipe-write")
+            self._spare = np.empty(_PIECE_BYTES, np.uint8)
+        full, self._buffer, self._filled = self._buffer, cast("Any", self._spare), 0
+        self._spare = full
+        self._pending = self._thread.submit(self._put, full)
+
+    def _wait(self) -> None:
+        """Until nothing is being written; raises what went wrong with it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     def _put(self, data: npt.NDArray[np.uint8]) -> None:
         with writing(self._path):
@@ -178,6 +214,8 @@ def unwritable(path: str, error: OSError) -> StoreUnwritable:
         hint = "make room, then run the same command again: it carries on where it stopped"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "check owner and permissions of the store, and that it is not mounted read-only"
+    elif error.errno == errno.EOPNOTSUPP:
+        hint = f"put the store on another file system; {SINGLE_WRITER_HINT}"
     else:
         hint = "check the disk or the mount, then run the same command again"
     return StoreUnwritable(f"{path} cannot be written: {error.strerror or error}", hint=hint)

@@ -27,7 +27,7 @@ from vlpipe.stores.local_files import (
     write_all,
     writing,
 )
-from vlpipe.stores.storage import Bytes, Request
+from vlpipe.stores.storage import Bytes, Request, create_alone
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -38,6 +38,7 @@ class LocalStorage:
     def __init__(self, folder: Path, *, is_power_safe: bool = True) -> None:
         self._folder = str(folder)
         self._is_power_safe = is_power_safe
+        self.is_single_writer = False
 
     @property
     def url(self) -> str:
@@ -145,6 +146,8 @@ class LocalStorage:
             sync_path(folder)
 
     def create(self, name: str, data: bytes) -> bool:
+        if self.is_single_writer:
+            return create_alone(self, name, data)
         path = self._path(name)
         folder = os.path.dirname(path)
         temporary = f"{folder}/{new_temporary_name()}"

@@ -1,6 +1,6 @@
 """Finding a feature by name, and saying what there is when it is not found."""
 
-from vlpipe.stores.errors import FeatureMissing, UsageError
+from vlpipe.stores.errors import FeatureMissing, UsageError, VideoMissing
 from vlpipe.stores.generation import GenerationState
 from vlpipe.stores.state import State
 
@@ -43,3 +43,20 @@ def check_complete(state: State, old: GenerationState, new: GenerationState) -> 
             f"{', '.join(missing[:3])}",
             hint="extract them first, or allow_missing=True",
         )
+
+
+def video_missing(url: str, state: State, key: tuple[str, str], video_id: str) -> VideoMissing:
+    """Why a feature generation has no rows of a video."""
+    feature, generation = key
+    what = f"video {video_id!r} has no rows of {'@'.join(key)} in {url}"
+    deletion = state.deletion(video_id, feature)
+    if deletion is not None:
+        reason = f" ({deletion.reason})" if deletion.reason else ""
+        return VideoMissing(f"{what}: deleted by version {deletion.version}{reason}")
+    failure = state.failures.get((feature, generation, video_id))
+    if failure is not None:
+        return VideoMissing(
+            f"{what}: failed ({failure.kind}) at attempt {failure.attempt}: {failure.message}",
+            hint="vlpipe extract --retry-failed tries again",
+        )
+    return VideoMissing(f"{what}: never written", hint="vlpipe extract makes it")

@@ -17,6 +17,7 @@ class MemoryStorage:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.is_single_writer = False  # no matter: `create` is one step here
         self._objects: dict[str, tuple[bytes, float]] = {}
 
     @classmethod
@@ -101,6 +102,9 @@ class MemoryObject:
             target.reshape(-1).view(np.uint8)[: len(found)] = found
             offset += len(found)
         return offset - first
+
+    def read_once(self, targets: Sequence[npt.NDArray[Any]], offset: int) -> int:
+        return self.read_into(offset, *targets)
 
 
 class MemoryStream:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vlpipe.stores.aligned_arrays import empty_aligned
 from vlpipe.stores.checksum import crc32c, extend_crc32c
 from vlpipe.stores.errors import StoreDamaged, VlpipeError
 from vlpipe.stores.part import Part
@@ -22,6 +23,16 @@ _MOST_TARGETS = 512  # of one request; the kernel takes 1,024
 SPANS_DTYPE = np.dtype("<f8")
 
 
+class OpenRows:
+    """The row file of a part while it is open, for reads that look for nothing else."""
+
+    __slots__ = ("dtype", "file")
+
+    def __init__(self, dtype: np.dtype[Any], file: RangeReader | None) -> None:
+        self.dtype = dtype
+        self.file = file  # None: closed, since too many are open
+
+
 class PartReader:
     """Ranges of rows of the parts of one store, by way of a few open files.
 
@@ -33,22 +44,17 @@ class PartReader:
         self._storage = storage
         self._explain_missing = explain_missing
         self._files: dict[str, RangeReader] = {}  # the one opened first is closed first
+        self._open_rows: dict[str, OpenRows] = {}  # who has one follows the file through it
         self._maps: dict[str, npt.NDArray[np.uint8]] = {}
         self._most_open = most_open_files()
 
-    def read_at(
-        self, part: Part, offset: int, shape: tuple[int, ...], video_id: str
-    ) -> npt.NDArray[Any]:
-        """An array of this shape from the byte `offset` of the row file of a plain part on."""
-        rows = np.empty(shape, part.rows_dtype)
-        file = self._files.get(part.rows_file)
-        try:
-            if file is not None and file.read_into(offset, rows) == rows.nbytes:
-                return rows
-        except OSError:
-            pass  # once more, for the error with all its facts
-        self._fill(part, "rows", offset, rows, video_id)
-        return rows
+    def open_rows(self, part: Part) -> OpenRows:
+        """The row file of a plain part, as long as it is open."""
+        opened = self._open_rows.get(part.rows_file)
+        if opened is None:
+            opened = OpenRows(part.rows_dtype, self._files.get(part.rows_file))
+            self._open_rows[part.rows_file] = opened
+        return opened
 
     def read(
         self, array: ArrayName, part: Part, start: int, count: int, video_id: str
@@ -136,7 +142,8 @@ class PartReader:
         return result
 
     def close(self) -> None:
-        self._files.clear()
+        for name in list(self._files):
+            self._forget(name)
         self._maps.clear()
 
     def _fill(
@@ -168,9 +175,17 @@ class PartReader:
             raise StoreDamaged(f"{self._where(part, array)} cannot be opened: {error}") from error
         self._check_size(part, array, file.size)
         self._files[name] = file
+        if name in self._open_rows:
+            self._open_rows[name].file = file
         while len(self._files) > self._most_open:
-            self._files.pop(next(iter(self._files)), None)
+            self._forget(next(iter(self._files)))
         return file
+
+    def _forget(self, name: str) -> None:
+        """Drops a file; it is closed when no other thread is reading from it any more."""
+        self._files.pop(name, None)
+        if name in self._open_rows:
+            self._open_rows[name].file = None
 
     def _map(self, part: Part) -> npt.NDArray[np.uint8]:
         name = part.rows_file
@@ -229,7 +244,7 @@ def file_offset(array: ArrayName, part: Part, start: int) -> int:
 
 def new_array(array: ArrayName, part: Part, count: int) -> npt.NDArray[Any]:
     if array == "rows":
-        return np.empty((count, *part.row_shape), part.rows_dtype)
+        return empty_aligned((count, *part.row_shape), part.rows_dtype)
     return np.empty((count, 2), SPANS_DTYPE)
 
 

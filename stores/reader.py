@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from vlpipe.stores.aligned_arrays import LARGE_BYTES, empty_aligned
 from vlpipe.stores.batch_rows import BatchRows, Out, Pad, batch_array, targets_in
 from vlpipe.stores.checksum import crc32c
-from vlpipe.stores.errors import StoreDamaged, VideoMissing
+from vlpipe.stores.errors import StoreDamaged
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState, Location
 from vlpipe.stores.information import FeatureInfo, feature_info
-from vlpipe.stores.part import Part
-from vlpipe.stores.part_reader import SPANS_DTYPE, ArrayName, PartReader, file_offset
+from vlpipe.stores.lookup import video_missing
+from vlpipe.stores.part_reader import SPANS_DTYPE, ArrayName, OpenRows, PartReader, file_offset
 from vlpipe.stores.row_selection import RowSelection
 from vlpipe.stores.state import State
 from vlpipe.stores.stored_dtypes import BFLOAT16, read_dtype, stored_dtype, widened
@@ -43,8 +44,9 @@ class FeatureReader:
         self._parts = parts
         self._is_bfloat16 = generation.definition.dtype == BFLOAT16
         self._verified = {"rows": VerifiedVideos(generation), "spans": VerifiedVideos(generation)}
-        # Of some videos whose rows were compared: all that reading them again asks for.
-        self._places: dict[str, tuple[Part, int, tuple[int, ...]]] = {}
+        # Of some videos whose rows were compared: all that reading them again asks for. The file,
+        # the byte of the first row, the shape and size of the rows.
+        self._places: dict[str, tuple[OpenRows, int, tuple[int, ...], int]] = {}
 
     @property
     def name(self) -> str:
@@ -67,9 +69,19 @@ class FeatureReader:
     def __getitem__(self, video_id: str) -> npt.NDArray[Any]:
         """[T, *row_shape]; VideoMissing says why there are none."""
         place = self._places.get(video_id)
-        if place is None:
-            return self.read(video_id)
-        return self._parts.read_at(*place, video_id)
+        if place is not None:
+            # Copying a short clip takes as long as a few Python calls: hence none here.
+            opened, offset, shape, num_bytes = place
+            file = opened.file
+            if file is not None:
+                is_large = num_bytes >= LARGE_BYTES
+                rows = (empty_aligned if is_large else np.empty)(shape, opened.dtype)
+                try:
+                    if file.read_once((rows,), offset) == num_bytes:
+                        return rows
+                except OSError:
+                    pass  # once more below, for the error with all its facts
+        return self._read_array("rows", video_id, self.locate(video_id), None, "first", True)
 
     @overload
     def read(
@@ -113,6 +125,9 @@ class FeatureReader:
 
         Raises VideoMissing with the reason, StoreDamaged when the bytes are not those committed.
         """
+        if video_id in self._places and rows is None and copy and verify != "always":
+            values = self[video_id]
+            return (values, self.read_spans(video_id, verify=verify)) if with_spans else values
         location = self.locate(video_id)
         values = self._read_array("rows", video_id, location, rows, verify, copy)
         if not with_spans:
@@ -211,13 +226,19 @@ class FeatureReader:
     def __repr__(self) -> str:
         return f"<FeatureReader {self.name}, {len(self)} videos, version {self._state.version}>"
 
+    def check(self, video_ids: Sequence[str]) -> None:
+        """VideoMissing, with the reason, for the first of them that has no rows."""
+        missing = self._generation.first_missing(video_ids)
+        if missing is not None:
+            self.locate(missing)
+
     # below
 
     def locate(self, video_id: str) -> Location:
         """The part and the range of rows of a video, with their checksums; or VideoMissing."""
         location = self._generation.locate(video_id)
         if location is None:
-            raise self._missing(video_id)
+            raise video_missing(self._url, self._state, self._generation.key, video_id)
         return location
 
     def _read_array(
@@ -289,24 +310,9 @@ class FeatureReader:
         self._verified[array].add(video_id, number)
         is_simple = array == "rows" and size and part.is_plain and not self._is_bfloat16
         if is_simple and len(self._places) < _MOST_PLACES:
-            offset = file_offset("rows", part, start)
-            self._places[video_id] = (part, offset, (size, *part.row_shape))
-
-    def _missing(self, video_id: str) -> VideoMissing:
-        feature, generation = self._generation.key
-        state = self._state
-        what = f"video {video_id!r} has no rows of {self.name} in {self._url}"
-        deletion = state.deletion(video_id, feature)
-        if deletion is not None:
-            reason = f" ({deletion.reason})" if deletion.reason else ""
-            return VideoMissing(f"{what}: deleted by version {deletion.version}{reason}")
-        failure = state.failures.get((feature, generation, video_id))
-        if failure is not None:
-            return VideoMissing(
-                f"{what}: failed ({failure.kind}) at attempt {failure.attempt}: {failure.message}",
-                hint="vlpipe extract --retry-failed tries again",
-            )
-        return VideoMissing(f"{what}: never written", hint="vlpipe extract makes it")
+            offset, shape = file_offset("rows", part, start), (size, *part.row_shape)
+            num_bytes = size * part.rows_shape.row_bytes
+            self._places[video_id] = (self._parts.open_rows(part), offset, shape, num_bytes)
 
 
 def _open_reader(url: str, version: int, name: str) -> FeatureReader:

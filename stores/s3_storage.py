@@ -21,7 +21,7 @@ from vlpipe.stores.errors import EnvironmentLacks, StoreUnwritable, UsageError
 from vlpipe.stores.layout import new_temporary_name
 from vlpipe.stores.ledger import pause
 from vlpipe.stores.local_files import unwritable
-from vlpipe.stores.storage import Bytes, Request
+from vlpipe.stores.storage import Bytes, Request, create_alone
 
 _MAX_ATTEMPTS = 30
 _MOST_AT_ONCE = 32  # range requests
@@ -36,6 +36,7 @@ class S3Storage:
             raise UsageError(f"store address 's3://{address}' names no bucket")
         self._bucket = bucket
         self._prefix = prefix.strip("/")
+        self.is_single_writer = False
         self._client: Any = None
         self._pid = 0
 
@@ -142,6 +143,8 @@ class S3Storage:
         pass  # an answered PUT is durable
 
     def create(self, name: str, data: bytes) -> bool:
+        if self.is_single_writer:
+            return create_alone(self, name, data)
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 self._fs().pipe_file(self._path(name), data, mode="create")
@@ -253,6 +256,9 @@ class S3Object:
         if end <= offset:
             return 0
         return _scatter(self._storage.read_range(self.name, offset, end), targets)
+
+    def read_once(self, targets: Sequence[npt.NDArray[Any]], offset: int) -> int:
+        return self.read_into(offset, *targets)
 
 
 class S3Stream:

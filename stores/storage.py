@@ -5,6 +5,7 @@ consistency for new names and an atomic `create`; nothing else in the store need
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,10 @@ class RangeReader(Protocol):
         other: fewer than they hold only at the end."""
         ...
 
+    def read_once(self, targets: Sequence[npt.NDArray[Any]], offset: int, /) -> int:
+        """The same in one step, which may read less."""
+        ...
+
 
 Request = tuple[RangeReader, int, Sequence[npt.NDArray[Any]]]  # object, offset, targets
 
@@ -51,6 +56,8 @@ class ObjectStream(Protocol):
 
 class Storage(Protocol):
     """A place for objects under names. Failed writes raise `StoreUnwritable` with the name."""
+
+    is_single_writer: bool  # whether `create` may look first and then write: see `create_alone`
 
     @property
     def url(self) -> str:
@@ -121,6 +128,18 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Removes an object, or a folder with all that is in it; absent is fine."""
         ...
+
+
+def create_alone(storage: Storage, name: str, data: bytes) -> bool:
+    """`Storage.create` for a place that cannot do it in one step: looks, writes, and looks again.
+
+    Right only while no other process writes: of two at once, one may overwrite the other's object.
+    """
+    with suppress(FileNotFoundError):
+        return storage.read(name) == data
+    storage.replace(name, data)
+    storage.sync([name])
+    return storage.read(name) == data
 
 
 def open_storage(url: str | Path, *, durability: str = "power") -> Storage:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from vlpipe.stores.errors import RowsRefused
 from vlpipe.stores.features import FeatureDefinition, Features
+from vlpipe.stores.float_casts import are_finite, cast_floats
 from vlpipe.stores.stored_dtypes import BFLOAT16, narrowed, stored_dtype, widened
 
 _MAX_ROWS = 2**31 - 1  # row_size is int32 in manifests
@@ -55,28 +56,32 @@ def _as_float(
     if rows.dtype == target:
         stored = np.ascontiguousarray(rows)
     elif rows.dtype.kind in "fiub":
-        with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused below
-            stored = np.ascontiguousarray(rows, target)
+        stored = cast_floats(rows, target)  # an overflow becomes infinite and is refused below
     else:
         raise RowsRefused(f"rows have dtype {rows.dtype}, expected numbers")
-    is_sound = np.isfinite(stored)
-    if name == BFLOAT16:
-        is_sound &= np.abs(stored) <= limit
-    if not is_sound.all():
-        bad = np.argwhere(~is_sound)
-        value = rows[tuple(bad[0])]
-        place = f"{len(bad)} of {stored.size} values, first in row {bad[0][0]}"
-        if np.isfinite(value):
-            raise RowsRefused(
-                f"{value} does not fit into {name}, which ends at {limit:g} ({place})",
-                hint="store this feature as float32",
-            )
-        raise RowsRefused(f"{value} is not finite ({place})")
+    is_sound = are_finite(stored) and (name != BFLOAT16 or bool((np.abs(stored) <= limit).all()))
+    if not is_sound:
+        raise _not_storable(rows, stored, limit, name)
     if rows.dtype.kind in "iu":
         kept = widened(narrowed(stored)) if name == BFLOAT16 else stored
         if not np.array_equal(kept.astype(rows.dtype), rows):
             raise RowsRefused(f"{name} cannot hold these {rows.dtype} values exactly")
     return stored
+
+
+def _not_storable(
+    rows: npt.NDArray[Any], stored: npt.NDArray[Any], limit: float, name: str
+) -> RowsRefused:
+    """Which value it is, and why."""
+    bad = np.argwhere(~(np.isfinite(stored) & (np.abs(stored) <= limit)))
+    value = rows[tuple(bad[0])]
+    place = f"{len(bad)} of {stored.size} values, first in row {bad[0][0]}"
+    if np.isfinite(value):
+        return RowsRefused(
+            f"{value} does not fit into {name}, which ends at {limit:g} ({place})",
+            hint="store this feature as float32",
+        )
+    return RowsRefused(f"{value} is not finite ({place})")
 
 
 def _as_integer(rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -92,9 +97,13 @@ def _as_integer(rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[An
 
 def _checked_spans(spans: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     stored = np.ascontiguousarray(spans, "<f8")
+    if len(stored) == 0:
+        return stored
+    starts, ends = stored[:, 0], stored[:, 1]
+    # Nothing compares with NaN, and all lies between the first start and the last end.
+    is_ordered = (starts <= ends).all() and (starts[:-1] <= starts[1:]).all()
+    if is_ordered and -np.inf < starts[0] and ends.max() < np.inf:
+        return stored
     if not np.isfinite(stored).all():
         raise RowsRefused("spans are not finite")
-    starts = stored[:, 0]
-    if (stored[:, 1] < starts).any() or (starts[1:] < starts[:-1]).any():
-        raise RowsRefused("spans go backwards in time")
-    return stored
+    raise RowsRefused("spans go backwards in time")

@@ -66,8 +66,7 @@ class StoreDataset(Dataset[Item]):
             ids = sorted(common)
         else:
             for reader in readers:
-                for video_id in ids:
-                    reader.locate(video_id)  # VideoMissing now rather than in an epoch's middle
+                reader.check(ids)  # VideoMissing now rather than in an epoch's middle
         # One buffer: a list of many strings would be copied page by page into each forked worker.
         self._ids = pa.array(ids, pa.string())
 
@@ -105,11 +104,13 @@ class StoreDataset(Dataset[Item]):
         Without sampling and joining, rows are read from the files straight into the batch, which
         lies in shared memory when a worker makes it.
         """
-        ids: Any = self._ids.take(pa.array(indices, pa.int64())).to_pylist()
+        return self._padded_batch(indices).item()
+
+    def _padded_batch(self, indices: Sequence[int]) -> "_PaddedBatch":
         if self.num_rows is not None or self.join is not None:
-            return self.collate([self[index] for index in indices])
-        result: Item = {"id": ids, "lengths": {}, "mask": {}}
-        spans = {}
+            return self._collated([self[index] for index in indices])
+        ids: Any = self._ids.take(pa.array(indices, pa.int64())).to_pylist()
+        result = _PaddedBatch(ids, self.pad, {}, {}, {} if self.with_spans else None)
         for name, reader in self._readers.items():
             made: list[torch.Tensor] = []
             dtype = _torch_dtype(reader)
@@ -123,32 +124,31 @@ class StoreDataset(Dataset[Item]):
                 return _array_of(made[0])
 
             batch = reader.read_batch(ids, pad=self.pad, with_spans=self.with_spans, out=new_array)
-            (result[name],) = made
-            result["lengths"][name] = torch.from_numpy(batch.lengths)
-            result["mask"][name] = torch.from_numpy(batch.mask)
-            if batch.spans is not None:
-                spans[name] = torch.from_numpy(batch.spans)
-        if self.with_spans:
-            result["spans"] = spans
+            (result.rows[name],) = made
+            result.lengths[name] = batch.lengths.tolist()
+            if batch.spans is not None and result.spans is not None:
+                result.spans[name] = torch.from_numpy(batch.spans)
         return result
 
     def collate(self, items: Sequence[Item]) -> Item:
         """The batch of these items, as `batch` makes it: for a DataLoader of one's own."""
-        result: Item = {"id": [item["id"] for item in items], "lengths": {}, "mask": {}}
-        for name in self.features:
-            tensors = [item[name] for item in items]
-            result[name] = _padded(tensors, self.pad)
-            lengths = torch.tensor([len(tensor) for tensor in tensors])
-            result["lengths"][name] = lengths
-            place = torch.arange(result[name].shape[1])
-            mask = place < lengths[:, None]
-            result["mask"][name] = mask.flip(1) if self.pad == "left" else mask
+        return self._collated(items).item()
+
+    def _collated(self, items: Sequence[Item]) -> "_PaddedBatch":
+        spans = None
         if self.with_spans:
-            result["spans"] = {
+            spans = {
                 name: _padded([item["spans"][name] for item in items], self.pad)
                 for name in self.features
             }
-        return result
+        columns = {name: [item[name] for item in items] for name in self.features}
+        return _PaddedBatch(
+            ids=[item["id"] for item in items],
+            pad=self.pad,
+            rows={name: _padded(tensors, self.pad) for name, tensors in columns.items()},
+            lengths={name: [len(t) for t in tensors] for name, tensors in columns.items()},
+            spans=spans,
+        )
 
     def loader(
         self,
@@ -208,13 +208,46 @@ class StoreDataset(Dataset[Item]):
 
 
 @dataclass(frozen=True)
+class _PaddedBatch:
+    """What a batch is made of. It goes from a worker to the trainer as little more than one tensor
+    a feature, because each tensor costs a file descriptor and a connection; there it becomes an
+    item."""
+
+    ids: list[str]
+    pad: Pad
+    rows: dict[str, torch.Tensor]  # [B, T, *row_shape]
+    lengths: dict[str, list[int]]
+    spans: dict[str, torch.Tensor] | None  # [B, T, 2]
+
+    def item(self) -> Item:
+        """As `StoreDataset.batch` describes it."""
+        item: Item = {"id": self.ids, **self.rows, "lengths": {}, "mask": {}}
+        for name, rows in self.rows.items():
+            lengths = torch.tensor(self.lengths[name], dtype=torch.int64)
+            mask = torch.arange(rows.shape[1]) < lengths[:, None]
+            item["lengths"][name] = lengths
+            item["mask"][name] = mask.flip(1) if self.pad == "left" else mask
+        if self.spans is not None:
+            item["spans"] = self.spans
+        return item
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _item_of, (self.ids, self.pad, self.rows, self.lengths, self.spans)
+
+
+def _item_of(*parts: Any) -> Item:  # noqa: ANN401 - of `_PaddedBatch`
+    return _PaddedBatch(*parts).item()
+
+
+@dataclass(frozen=True)
 class _Batches(Dataset[Item]):
     """Item: the batch of a list of indices."""
 
     dataset: StoreDataset
 
-    def __getitem__(self, indices: Any) -> Item:  # noqa: ANN401 - a list, where Dataset says int
-        return self.dataset.batch(indices)
+    def __getitem__(self, indices: Any) -> Any:  # noqa: ANN401 - a list, where Dataset says int
+        batch = self.dataset._padded_batch(indices)
+        return batch.item() if worker_info() is None else batch
 
     def __iter__(self) -> Iterator[Item]:
         raise TypeError("indexed by lists of item numbers")

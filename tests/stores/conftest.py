@@ -3,13 +3,16 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from store_places import DEFAULT_PLACE, PLACES, s3_server
 from watched_os import WatchedOs
 
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore, local_files, local_storage
+from vlpipe.stores.s3_storage import S3Storage
 
 
 class Samples:
@@ -84,6 +87,40 @@ def run_in_child() -> Callable[[Callable[[], None]], int]:
     return run
 
 
+@pytest.fixture(scope="session")
+def s3_environment() -> Iterator[dict[str, str]]:
+    with s3_server() as environment:
+        yield environment
+
+
 @pytest.fixture
-def store(tmp_path) -> FeatureStore:
-    return FeatureStore.create(tmp_path / "store", durability="process")
+def address_at(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str | Path]:
+    """Where a new store can be made: in a "folder", in "memory" or on "s3"."""
+
+    def address(place: str) -> str | Path:
+        if place == "folder":
+            return tmp_path / "store"
+        if place == "memory":
+            return f"memory://{tmp_path}"
+        for name, value in request.getfixturevalue("s3_environment").items():
+            monkeypatch.setenv(name, value)
+        storage = S3Storage(f"bucket/{tmp_path.name}/features of all")
+        storage._fs().call_s3("create_bucket", Bucket="bucket")
+        return storage.url
+
+    return address
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, address_at: Callable[[str], str | Path]) -> FeatureStore:
+    place = "folder" if request.node.get_closest_marker("folder") else DEFAULT_PLACE
+    return FeatureStore.create(address_at(place), durability="process")
+
+
+@pytest.fixture(params=PLACES)
+def any_store(
+    request: pytest.FixtureRequest, address_at: Callable[[str], str | Path]
+) -> FeatureStore:
+    return FeatureStore.create(address_at(request.param), durability="process")

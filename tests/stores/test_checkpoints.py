@@ -12,6 +12,7 @@ from vlpipe.stores.garbage import collect_garbage
 from vlpipe.stores.storage import open_storage
 
 
+@pytest.mark.folder
 def test_commits_write_checkpoints(store, samples, monkeypatch):
     ids = [f"v{i}" for i in range(70)]
     for video_id in ids:
@@ -28,6 +29,7 @@ def test_commits_write_checkpoints(store, samples, monkeypatch):
     samples.check(past, ids[:30], samples.rgb)
 
 
+@pytest.mark.folder
 def test_a_failing_checkpoint_does_not_fail_the_commit(store, samples, monkeypatch, caplog):
     monkeypatch.setattr(state.State, "is_checkpoint_due", True)
     Path(store.url, "ckpt").write_text("in the way")
@@ -73,6 +75,7 @@ def _make_older(path, seconds):
         os.utime(file, (then, then))
 
 
+@pytest.mark.folder
 def test_collection(store, samples):
     samples.write(store, ["a", "b"], samples.rgb)
     old = samples.definition("clip", version=1)
@@ -96,6 +99,7 @@ def test_collection(store, samples):
     samples.check(FeatureStore.open(store.url, 2), ["a"], old)  # dropped, and still retained
 
 
+@pytest.mark.folder
 def test_collection_of_dead_parts(store, samples):
     old = samples.definition("clip", version=1)
     samples.write(store, ["a"], old)

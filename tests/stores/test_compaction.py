@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from store_places import CHEAP_PLACES
 
 from vlpipe.stores import FeatureStore, compaction
 from vlpipe.stores.errors import SnapshotGone, StoreDamaged, UsageError, VideoMissing
@@ -20,10 +21,9 @@ from vlpipe.stores.storage import open_storage
 IDS = [f"v{i:02d}" for i in range(24)]
 
 
-@pytest.fixture(params=["local", "memory"])
-def many_parts(request, tmp_path, samples):
-    url = f"memory://{tmp_path}" if request.param == "memory" else tmp_path / "store"
-    store = FeatureStore.create(url, durability="process")
+@pytest.fixture(params=CHEAP_PLACES)
+def many_parts(request, address_at, samples):
+    store = FeatureStore.create(address_at(request.param), durability="process")
     order = random.Random(0).sample(IDS, len(IDS))
     for start in range(0, len(order), 3):
         samples.write(store, order[start : start + 3])
@@ -80,6 +80,7 @@ def test_size_of_new_parts(many_parts, samples, monkeypatch):
     samples.check(many_parts, IDS)
 
 
+@pytest.mark.folder
 def test_dead_rows_go(store, samples):
     samples.write(store, IDS, samples.rgb)
     assert store.compact().parts_after == 0
@@ -131,6 +132,7 @@ def test_two_compactions_at_once(many_parts, samples):
     assert len(_parts(two)) == 1
 
 
+@pytest.mark.folder
 @pytest.mark.slow
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_interrupted_compaction(store, samples, watch_os, run_in_child, is_killed):
@@ -193,6 +195,7 @@ def _flip(path, offset):
     path.write_bytes(data)
 
 
+@pytest.mark.folder
 def test_damaged_videos_become_missing(store, samples):
     samples.write(store, ["a", "b", "c"])
     samples.write(store, ["d"])
@@ -215,6 +218,7 @@ def test_damaged_videos_become_missing(store, samples):
         FeatureStore.open(store.url, 2)["rgb"]["b"]
 
 
+@pytest.mark.folder
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_lost_and_shortened_row_files(store, samples, is_cut):
     samples.write(store, ["a", "b"], samples.rgb)
@@ -230,6 +234,7 @@ def test_lost_and_shortened_row_files(store, samples, is_cut):
     samples.check(store, ["c"], samples.rgb)
 
 
+@pytest.mark.folder
 def test_damage_around_the_rows(store, samples):
     samples.write(store, ["a", "b"])
     store.checkpoint()
@@ -249,6 +254,7 @@ def test_damage_around_the_rows(store, samples):
     samples.check(FeatureStore.open(store.url), ["a", "b", "c"])
 
 
+@pytest.mark.folder
 def test_what_cannot_be_repaired_is_left_and_named(store, samples):
     samples.write(store, ["a"], samples.rgb)
     store.tag("baseline")
@@ -268,6 +274,7 @@ def _age(root, days):
         os.utime(path, (then, then))
 
 
+@pytest.mark.folder
 def test_entries_below_old_checkpoints_are_collected(store, samples):
     for video_id in "abcd":
         samples.write(store, [video_id], samples.rgb)
@@ -298,6 +305,7 @@ def test_entries_below_old_checkpoints_are_collected(store, samples):
     assert not fresh.verify().is_sound
 
 
+@pytest.mark.folder
 def test_retaining_again_after_all_was_collected(store, samples):
     for video_id in "abcd":
         samples.write(store, [video_id], samples.rgb)
@@ -308,6 +316,7 @@ def test_retaining_again_after_all_was_collected(store, samples):
     samples.check(FeatureStore.open(store.url), list("abcd"), samples.rgb)
 
 
+@pytest.mark.folder
 def test_collected_history_with_a_damaged_checkpoint(store, samples):
     for video_id in "abcd":
         samples.write(store, [video_id], samples.rgb)

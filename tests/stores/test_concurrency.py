@@ -38,6 +38,7 @@ def _write_missing(url, samples, ids, size=3):
         samples.write(store, missing[start : start + size], samples.rgb)
 
 
+@pytest.mark.folder
 def test_two_processes_with_the_same_videos(store, samples):
     ids = [f"v{i}" for i in range(60)]
     pids = [

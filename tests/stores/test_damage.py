@@ -124,6 +124,7 @@ def test_messages_name_store_part_and_video(small_store, samples):
     assert small_store.verify(deep=False).is_sound
 
 
+@pytest.mark.folder
 def test_verification_of_single_reads(store, samples):
     samples.write(store, ["a"], samples.audio)
     reader = store["audio"]
@@ -144,6 +145,7 @@ def test_verification_of_single_reads(store, samples):
         FeatureStore.open(store.url)["audio"].dask("a").compute(scheduler="sync")
 
 
+@pytest.mark.folder
 def test_a_gap_in_the_ledger(store, samples):
     for video_id in IDS:
         samples.write(store, [video_id])
@@ -157,6 +159,7 @@ def test_a_gap_in_the_ledger(store, samples):
     assert before.log()[-1].version == 1
 
 
+@pytest.mark.folder
 def test_mixed_histories(store, samples, tmp_path):
     samples.write(store, ["a"])
     shutil.copytree(store.url, tmp_path / "backup")

@@ -76,6 +76,7 @@ def compressed(store, samples):
     return FeatureStore.open(store.url)
 
 
+@pytest.mark.folder
 def test_compressed_parts(compressed, samples):
     samples.check(compressed, ["a", "b"], samples.audio)
     rows = samples.rows(samples.audio, "b").rows

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlpipe.stores import FeatureStore
-from vlpipe.stores.errors import StoreUnwritable
+from vlpipe.stores import FeatureStore, local_storage
+from vlpipe.stores.errors import StoreUnwritable, UsageError
 from vlpipe.stores.storage import open_storage
 
 OLD, NEW = ["a", "b"], ["c", "d"]
@@ -199,6 +199,31 @@ def test_without_hard_links(template, samples, definitions, watch_os):
     assert not FeatureStore.open(template).verify().leftovers
     storage = open_storage(template)  # and it never overwrites
     assert not storage.create("log/00000000000000000001.json", b"other bytes")
+
+
+def test_without_exclusive_creation(tmp_path, samples, watch_os, monkeypatch):
+    """Refused, unless one process at a time writes; this is noted in the store."""
+
+    def refuse(count, name, arguments):
+        if name == "link":
+            raise OSError(errno.EPERM, "no hard links here")
+
+    def cannot(source, target):
+        raise OSError(errno.EOPNOTSUPP, "nor exclusive renames")
+
+    watch_os(refuse)
+    monkeypatch.setattr(local_storage, "rename_if_absent", cannot)
+    with pytest.raises(StoreUnwritable, match="single_writer=True"):
+        FeatureStore.create(tmp_path / "store")
+    url = tmp_path / "other"
+    FeatureStore.create(url, single_writer=True)
+    handles = [FeatureStore.open(url) for _ in range(2)]
+    for number, video_id in enumerate("abcd"):  # in turn, and each finds what the other did
+        samples.write(handles[number % 2], [video_id], samples.rgb)
+    samples.check(FeatureStore.open(url), list("abcd"), samples.rgb)
+    assert FeatureStore.open(url).verify().problems == []
+    with pytest.raises(UsageError, match="already"):
+        FeatureStore.create(url, single_writer=True)
 
 
 class PowerCut:

@@ -17,6 +17,7 @@ def filled(store, samples):
     return store
 
 
+@pytest.mark.folder
 def test_duckdb_over_the_files(filled, samples):
     (checkpoint,) = Path(filled.url).glob("ckpt/0*")
     long = duckdb.sql(

@@ -9,6 +9,7 @@ from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreUnwritable
 
 
+@pytest.mark.folder
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_read_only_store(store, samples, watch_os, number):
     samples.write(store, ["a", "b"])

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import xarray
+from store_places import PLACES
 
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore
 from vlpipe.stores.errors import RowsRefused, StoreDamaged, VideoMissing
@@ -22,12 +23,13 @@ def _write(store, samples, definition):
             writer.add(video_id, {definition.name: samples.rows(definition, video_id, size)})
 
 
-@pytest.fixture(params=["local", "memory", "checkpoint"])
-def filled(request, tmp_path, samples):
-    url = f"memory://{tmp_path}" if request.param == "memory" else tmp_path / "store"
+@pytest.fixture(params=[*PLACES, "checkpoint"])
+def filled(request, address_at, samples):
+    is_checkpoint = request.param == "checkpoint"
+    url = address_at("folder" if is_checkpoint else request.param)
     store = FeatureStore.create(url, durability="process")
     _write(store, samples, samples.audio)
-    if request.param == "checkpoint":
+    if is_checkpoint:
         store.checkpoint()
         return FeatureStore.open(url)
     return store
@@ -87,6 +89,7 @@ def _flip(store, offset=4096):
     path.write_bytes(data)
 
 
+@pytest.mark.folder
 def test_damage_is_noticed_by_every_way_of_reading(store, samples):
     _write(store, samples, samples.audio)
     _flip(store)
@@ -131,7 +134,9 @@ def test_more_files_than_may_be_open(store, samples):
     reader = store["rgb"]
     reader._parts._most_open = 2
     for video_id in [*ids, *ids[::-1]]:
-        reader[video_id]
+        expected = samples.rows(samples.rgb, video_id).rows
+        np.testing.assert_array_equal(reader[video_id], expected)
+        np.testing.assert_array_equal(reader.read(video_id), expected)
         reader.read(video_id, copy=False)
     assert len(reader._parts._files) <= 2
     np.testing.assert_array_equal(

@@ -21,6 +21,7 @@ def _part_folder(store, definition):
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
+@pytest.mark.folder
 def test_row_file_byte_by_byte(store, samples):
     ids = [f"video {i}" for i in range(50)]
     samples.write(store, ids, samples.rgb)
@@ -64,6 +65,7 @@ def test_small_arrays_notice_every_flip():
                 decode(bytes(damaged))
 
 
+@pytest.mark.folder
 def test_metadata_of_a_part(store, samples):
     samples.write(store, ["a", "b"], samples.audio)
     folder = _part_folder(store, samples.audio)
@@ -119,6 +121,7 @@ STRANGER = """
 """
 
 
+@pytest.mark.folder
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int64"])
 def test_strangers_read_without_vlpipe(store, samples, dtype):
     definition = samples.definition("clip", dtype)
@@ -141,6 +144,7 @@ def test_strangers_read_without_vlpipe(store, samples, dtype):
         assert result[video_id] == [expected.rows.tolist(), expected.spans.tolist()]
 
 
+@pytest.mark.folder
 def test_a_part_of_empty_videos_opens_everywhere(store, samples):
     with store.writer([samples.rgb]) as writer:
         writer.add("silent", {"rgb": samples.rows(samples.rgb, "silent", 0)}, note="no_audio")

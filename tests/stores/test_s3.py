@@ -1,10 +1,8 @@
 """The store on an S3 server of this machine: the same protocol, with writers in two processes."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,6 @@ import pytest
 
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import EnvironmentLacks, StoreUnwritable, UsageError
-from vlpipe.stores.s3_storage import S3Storage
-
-# One request at a time: this imitation of S3 looks and then writes, which S3 does in one step.
-SERVER = """
-import sys
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import run_simple
-application = DomainDispatcherApplication(create_backend_app)
-run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=False)
-"""
 
 WRITER = """
 import sys
@@ -36,48 +24,9 @@ for start in range(0, len(ids), 2):
 """
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def server():
-    port = _free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture
-def url(server, monkeypatch, request):
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }.items():
-        monkeypatch.setenv(name, value)
-    storage = S3Storage(f"bucket/{request.node.name}/features of all")
-    storage._fs().call_s3("create_bucket", Bucket="bucket")
-    return storage.url
+def url(address_at):
+    return address_at("s3")
 
 
 @pytest.mark.slow
@@ -156,15 +105,21 @@ def test_lost_replies_and_errors_of_the_service(url, samples, monkeypatch):
     samples.check(FeatureStore.open(url), list("ab"), samples.rgb)
 
 
-def test_a_service_without_conditional_requests_is_refused(url, monkeypatch):
-    storage = S3Storage("bucket/other")
-    fs = storage._fs()
-    real = fs.pipe_file
-    monkeypatch.setattr(fs, "pipe_file", lambda path, data, mode="": real(path, data))
-    from vlpipe.stores.creation import create_store
+def test_a_service_without_conditional_requests(url, monkeypatch, samples):
+    """It is refused, unless one process at a time writes; this is noted in the store."""
+    s3fs = pytest.importorskip("s3fs")
+    real = s3fs.S3FileSystem.pipe_file
 
-    with pytest.raises(StoreUnwritable, match="overwrite each other"):
-        create_store(storage)
+    def ignore_mode(self, path, data, mode="overwrite"):
+        return real(self, path, data)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "pipe_file", ignore_mode)
+    with pytest.raises(StoreUnwritable, match="single_writer=True"):
+        FeatureStore.create(url)
+    FeatureStore.create(f"{url}/other", single_writer=True)
+    for video_id in "ab":
+        samples.write(FeatureStore.open(f"{url}/other"), [video_id], samples.rgb)
+    samples.check(FeatureStore.open(f"{url}/other"), ["a", "b"], samples.rgb)
 
 
 def test_no_such_bucket(url):

@@ -44,6 +44,7 @@ def test_compact_and_gc(url, run, samples):
     run("compact", url, "--feature", "nonsense", code=1)
 
 
+@pytest.mark.folder
 def test_repair(url, run, samples):
     path = Path(url, FeatureStore.open(url)["rgb"].locate("b")[0].rows_file)
     data = bytearray(path.read_bytes())

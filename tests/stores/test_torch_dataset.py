@@ -47,8 +47,19 @@ def main():
         )
         np.savez(target, **{item["id"]: item["rgb"].numpy() for item in loader})
         if method == "fork":  # where starting two more workers costs little
-            batches = dataset.loader(7, num_workers=2, multiprocessing_context=method)
+            batches = list(dataset.loader(7, num_workers=2, multiprocessing_context=method))
             assert sorted(i for batch in batches for i in batch["id"]) == dataset.ids
+            for batch in batches:
+                own = dataset.batch([dataset.ids.index(i) for i in batch["id"]])
+                assert list(batch) == list(own)
+                for name in dataset.features:
+                    for one, other in (
+                        (batch[name], own[name]),
+                        (batch["lengths"][name], own["lengths"][name]),
+                        (batch["mask"][name], own["mask"][name]),
+                    ):
+                        assert one.dtype == other.dtype
+                        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 if __name__ == "__main__":
     main()

@@ -24,12 +24,6 @@ from vlpipe.stores.sealed_json import seal
 from vlpipe.stores.storage import open_storage
 
 
-@pytest.fixture(params=["local", "memory"])
-def any_store(request, tmp_path):
-    url = tmp_path / "store" if request.param == "local" else f"memory://{tmp_path}"
-    return FeatureStore.create(url)
-
-
 def test_what_is_written_is_read(any_store, samples):
     receipt = samples.write(any_store, ["b", "a"])
     assert (receipt.version, receipt.added, receipt.failed) == (1, 4, 0)
@@ -464,6 +458,7 @@ def test_newer_formats_are_refused(tmp_path, samples):
         FeatureStore.open(tmp_path / "a")
 
 
+@pytest.mark.folder
 def test_collected_versions(store, samples):
     samples.write(store, ["a"], samples.rgb)
     past = FeatureStore.open(store.url, 1)
