@@ -38,7 +38,7 @@ test-s3: $(VENV)/.installed
 
 storm: $(VENV)/.installed
 	VLPIPE_KILLS=300 VLPIPE_DAMAGED_PLACES=2000 VLPIPE_EXAMPLES=150 $(BIN)/python -m pytest \
-	  --numprocesses 2 --timeout 3600 tests/stores/test_concurrency.py tests/stores/test_damage.py \
+	  --numprocesses 2 --timeout 3600 -o faulthandler_timeout=3600 tests/stores/test_concurrency.py tests/stores/test_damage.py \
 	  tests/stores/test_model.py tests/stores/test_model_of_failures.py
 
 lint: $(VENV)/.installed

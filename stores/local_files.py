@@ -5,7 +5,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -72,8 +71,6 @@ class LocalStream:
 
     Bytes go to the file in pieces of a MiB at multiples of a MiB: Linux then keeps the file in
     large pages, from which warm reads copy a quarter faster than from those of small writes.
-    A full piece is written by a thread while the next one is filled. An error of it is raised by
-    the next write or by close.
     """
 
     def __init__(self, path: str, descriptor: int, reserve_bytes: int) -> None:
@@ -82,9 +79,6 @@ class LocalStream:
         self._buffer = np.empty(_PIECE_BYTES, np.uint8)  # takes memory only where it is filled
         self._buffer[:reserve_bytes] = 0
         self._filled = reserve_bytes
-        self._spare: npt.NDArray[np.uint8] | None = None
-        self._thread: ThreadPoolExecutor | None = None  # a file of one piece needs none
-        self._pending: Future[None] | None = None
 
     def write(self, data: Bytes) -> None:
         if self._descriptor is None:
@@ -97,8 +91,7 @@ class LocalStream:
         while len(left):
             if self._filled == 0 and len(left) >= _PIECE_BYTES:
                 whole = len(left) - len(left) % _PIECE_BYTES
-                self._wait()
-                self._put(left[:whole])  # not by the thread: the caller may change it afterwards
+                self._put(left[:whole])
                 left = left[whole:]
                 continue
             count = min(_PIECE_BYTES - self._filled, len(left))
@@ -106,13 +99,12 @@ class LocalStream:
             self._filled += count
             left = left[count:]
             if self._filled == _PIECE_BYTES:
-                self._put_aside()
+                self._put(self._buffer)
+                self._filled = 0
 
     def close(self, head: bytes) -> None:
         if self._descriptor is None:
             raise ValueError(f"{self._path} is closed")
-        self._wait()
-        self._end_thread()
         self._put(self._buffer[: self._filled])
         with writing(self._path):
             written = 0
@@ -122,32 +114,10 @@ class LocalStream:
             os.close(descriptor)
 
     def abandon(self) -> None:
-        self._end_thread()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-
-    def _put_aside(self) -> None:
-        """Lets the thread write the full buffer, and goes on with the other one."""
-        self._wait()
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "vlpipe-write")
-            self._spare = np.empty(_PIECE_BYTES, np.uint8)
-        full, self._buffer, self._filled = self._buffer, cast("Any", self._spare), 0
-        self._spare = full
-        self._pending = self._thread.submit(self._put, full)
-
-    def _wait(self) -> None:
-        """Until nothing is being written; raises what went wrong with it."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def _end_thread(self) -> None:
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
 
     def _put(self, data: npt.NDArray[np.uint8]) -> None:
         with writing(self._path):

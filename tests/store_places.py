@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 DEFAULT_PLACE = os.environ.get("VLPIPE_STORES_AT", "folder")
-PLACES = ("folder", "memory", "s3")
-# For tests of hundreds of requests, each of which costs an S3 client milliseconds.
-CHEAP_PLACES = ("folder", "memory") if DEFAULT_PLACE == "folder" else (DEFAULT_PLACE,)
+# S3 only when it is asked for: a test costs a second there. `test_s3.py` always goes there.
+PLACES = ("folder", "memory") if DEFAULT_PLACE == "folder" else (DEFAULT_PLACE,)
 
 # One request at a time: this imitation of S3 looks and then writes, which S3 does in one step.
 _SERVER = """

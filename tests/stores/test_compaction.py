@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from store_places import CHEAP_PLACES
+from store_places import PLACES
 
 from vlpipe.stores import FeatureStore, compaction
 from vlpipe.stores.errors import SnapshotGone, StoreDamaged, UsageError, VideoMissing
@@ -21,7 +21,7 @@ from vlpipe.stores.storage import open_storage
 IDS = [f"v{i:02d}" for i in range(24)]
 
 
-@pytest.fixture(params=CHEAP_PLACES)
+@pytest.fixture(params=PLACES)
 def many_parts(request, address_at, samples):
     store = FeatureStore.create(address_at(request.param), durability="process")
     order = random.Random(0).sample(IDS, len(IDS))
