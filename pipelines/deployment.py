@@ -1,7 +1,6 @@
 """Registers extractions with a Prefect server."""
 
 from contextlib import suppress
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -29,7 +28,7 @@ def deploy_extraction(
             hint="`prefect server start`, then PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
     apply_offline_settings()
-    job = with_absolute_paths(job)
+    job = job.with_absolute_paths()
     job.specs()
     job.collect()
 
@@ -57,18 +56,3 @@ def deploy_extraction(
         client.create_work_pool(WorkPoolCreate(name=work_pool, type="process"))
     deployment.apply()
     return f"extract/{deployment_name}"
-
-
-def with_absolute_paths(job: ExtractionJob) -> ExtractionJob:
-    """The same job, independent of the current folder."""
-    return job.model_copy(
-        update={
-            "root": None if job.root is None else job.root.absolute(),
-            "paths": tuple(path.absolute() for path in job.paths),
-            "store": job.store if "://" in job.store else str(Path(job.store).absolute()),
-            "weights": {
-                name: str(Path(source).absolute()) if Path(source).is_file() else source
-                for name, source in job.weights.items()
-            },
-        }
-    )

@@ -28,7 +28,7 @@ from vlpipe.pipelines.extraction.extract import (  # noqa: E402
 from vlpipe.pipelines.extraction.job import ExtractionJob  # noqa: E402
 from vlpipe.pipelines.extraction.observer import Observer, Silent  # noqa: E402
 from vlpipe.pipelines.extraction.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
-from vlpipe.pipelines.extraction.worker import ExtractionWorker, WorkerTeam  # noqa: E402
+from vlpipe.pipelines.extraction.runners import Runner, open_runner, run_batches  # noqa: E402
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
 
@@ -51,10 +51,10 @@ def is_infrastructure_error(task: Task[..., Any], run: TaskRun, state: State[Any
     cache_policy=NO_CACHE,
 )
 def extract_batch(
-    batch: Batch, worker: ExtractionWorker, observer: Observer, stop: threading.Event
+    batch: Batch, runner: Runner, observer: Observer, stop: threading.Event
 ) -> BatchReceipt:
     """The receipt of one committed batch."""
-    receipt = worker.run(batch, observer=observer, stop=stop)
+    receipt = runner.run(batch, observer=observer, stop=stop)
     observer.on_batch(receipt)
     return receipt
 
@@ -102,18 +102,23 @@ def _extract(job: ExtractionJob, observer: Observer, stop: threading.Event) -> E
         "%s: %d of %d videos to do in %d batches",
         job.source_name, plan.num_tasks, len(plan.selected), len(plan.batches),
     )  # fmt: skip
-    with WorkerTeam(job, specs=plan.specs) as team:
-        quarantine_problems(plan, team.store)
-        # One at a time on each device: a batch fills it, and its networks exist once.
-        receipts = team.run_all(
+
+    def notify(text: str) -> None:
+        log.info(text)
+        observer.on_notice(text)
+
+    with open_runner(plan, notify=notify) as runner:
+        quarantine_problems(plan, runner.store)
+        receipts = run_batches(
+            runner,
             plan.batches,
-            lambda worker, batch: extract_batch(batch, worker, observer, stop),
+            lambda batch: extract_batch(batch, runner, observer, stop),
             stop=stop,
         )
         summary = conclude(
             plan,
             receipts,
-            team.store,
+            runner.store,
             wall_s=time.monotonic() - started,
             was_stopped=stop.is_set(),
         )

@@ -66,6 +66,13 @@ def test_only_flows_know_prefect():
             assert not knows or is_flow, f"{where} imports Prefect"
 
 
+def test_only_its_runner_knows_dask_clusters():
+    for room in ROOMS:
+        for path in modules(room):
+            knows = any(name.split(".")[0] == "distributed" for name, _ in imported(path))
+            assert not knows or path.parent.name == "runners", f"{path} imports distributed"
+
+
 def run_python(code):
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
@@ -82,12 +89,14 @@ def test_every_module_is_loaded_once_and_under_its_full_name():
     assert run_python(code).strip() == "[]"
 
 
-def test_the_core_runs_without_prefect():
+def test_the_core_runs_without_prefect_and_without_a_cluster():
     code = (
         "import sys, vlpipe.pipelines.extraction.extract, vlpipe.pipelines.cli\n"
-        "print([m for m in ('prefect', 'torch') if m in sys.modules])\n"
+        "print([m for m in ('prefect', 'distributed', 'torch') if m in sys.modules])\n"
     )
-    assert "prefect" not in run_python(code)
+    loaded = run_python(code)
+    assert "prefect" not in loaded
+    assert "distributed" not in loaded
 
 
 def test_reading_a_store_needs_no_torch():

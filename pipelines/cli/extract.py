@@ -18,6 +18,7 @@ from vlpipe.pipelines.cli.output import (
     remark,
 )
 from vlpipe.pipelines.prefect_server import configured_server
+from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
     from vlpipe.pipelines.extraction.job import ExtractionJob
@@ -36,6 +37,14 @@ class Runner(StrEnum):
     """What runs the batches."""
 
     LOCAL = "local"
+    DASK = "dask"
+
+
+class Cluster(StrEnum):
+    """Where a Dask cluster is made."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 def extract(
@@ -47,6 +56,7 @@ def extract(
     store: job_options.Store = "vlpipe-store",
     split: job_options.Split = None,
     limit: job_options.Limit = None,
+    shard: job_options.Shard = None,
     weights: job_options.Weights = None,
     settings: job_options.Settings = None,
     device: job_options.Device = "cpu",
@@ -70,12 +80,36 @@ def extract(
         ),
     ] = None,
     runner: Annotated[
-        Runner, typer.Option(help="What runs the batches: this process and its children.")
+        Runner,
+        typer.Option(help="What runs the batches: this process and its children, or Dask."),
     ] = Runner.LOCAL,
+    dask_address: Annotated[
+        str | None,
+        typer.Option(
+            help="A Dask scheduler that runs, or its scheduler file (default: one is started).",
+            metavar="tcp://HOST:PORT",
+        ),
+    ] = None,
+    dask_cluster: Annotated[
+        Cluster, typer.Option(help="Where one is started: processes here, or jobs of SLURM.")
+    ] = Cluster.LOCAL,
+    dask_workers: Annotated[
+        int, typer.Option(min=0, help="Workers to start; 0: one for each GPU, or each core.")
+    ] = 0,
+    dask_threads: Annotated[
+        int, typer.Option(min=0, help="Threads of a worker's networks; 0: its share of the cores.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Extract features into a store: what is stored is skipped, what was interrupted carries on."""
-    del runner  # there is one
+    dask = {
+        "address": dask_address,
+        "cluster": dask_cluster.value,
+        "workers": dask_workers,
+        "threads": dask_threads,
+    }
+    if runner is not Runner.DASK and any((dask_address, dask_workers, dask_threads)):
+        raise UsageError("options of Dask were given", hint="--runner dask runs on it")
     job = job_options.build_job(
         paths=paths,
         features=features,
@@ -87,6 +121,7 @@ def extract(
         store=store,
         split=split,
         limit=limit,
+        shard=shard,
         device=device,
         precision=precision.value,
         compile=compile_networks,
@@ -95,6 +130,7 @@ def extract(
         restore_deleted=restore_deleted,
         decode_workers=decode_workers,
         damaged_media=damaged_media.value,
+        dask=dask if runner is Runner.DASK else None,
     )
     if dry_run:
         _show_plan(job, as_json=as_json)

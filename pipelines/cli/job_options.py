@@ -57,6 +57,10 @@ Root = Annotated[Path | None, typer.Option(help="The folder of your copy of it."
 Store = Annotated[str, typer.Option(help="The feature store.", metavar="URL")]
 Split = Annotated[str | None, typer.Option(help="Only this split of the dataset.")]
 Limit = Annotated[int | None, typer.Option(min=0, help="Only the first so many videos on disk.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Only the k-th of n shares of the videos, 1 to n.", metavar="k/n"),
+]
 Weights = Annotated[
     list[str] | None,
     typer.Option(

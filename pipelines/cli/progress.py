@@ -74,6 +74,9 @@ class _Count:
         self.total = plan.num_tasks
         self.started = time.monotonic()
 
+    def on_notice(self, text: str) -> None:
+        remark(text)
+
     def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None:
         del video_id
         self.done += 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from vlpipe.pipelines.extraction.shards import HASH_BITS, hash_of
 from vlpipe.stores.features import canonical_json
 
 # One commit holds at most so many videos: the store's own rule for the size of a part.
@@ -42,6 +43,15 @@ class Batch(BaseModel):
     def estimated_s(self) -> float:
         return sum(task.estimated_s for task in self.tasks)
 
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Two batches of half its videos each; it must have two or more."""
+        middle = len(self.tasks) // 2
+        first, second = self.tasks[:middle], self.tasks[middle:]
+        return (
+            Batch(id=_batch_id(first, [self.id]), tasks=first),
+            Batch(id=_batch_id(second, [self.id]), tasks=second),
+        )
+
 
 def cut_batches(
     tasks: Iterable[VideoTask], *, seconds: float, identity: Sequence[str]
@@ -54,7 +64,7 @@ def cut_batches(
     is too much work for one batch. A new video can therefore split the batch it falls into, and
     leaves all others as they were, ids included.
     """
-    keyed = sorted((_key(task.id), task) for task in tasks if task.extractors)
+    keyed = sorted((hash_of(task.id), task) for task in tasks if task.extractors)
     batches: list[Batch] = []
     stack = [(keyed, 0)]
     while stack:
@@ -62,19 +72,15 @@ def cut_batches(
         if not group:
             continue
         work = sum(task.estimated_s for _, task in group)
-        is_divisible = len(group) > 1 and depth < 64
+        is_divisible = len(group) > 1 and depth < HASH_BITS
         if is_divisible and (work > seconds or len(group) > MAX_VIDEOS):
-            bit = 1 << (63 - depth)
+            bit = 1 << (HASH_BITS - 1 - depth)
             low = [pair for pair in group if not pair[0] & bit]
             stack += [([pair for pair in group if pair[0] & bit], depth + 1), (low, depth + 1)]
         else:
             chosen = tuple(task for _, task in group)
             batches.append(Batch(id=_batch_id(chosen, identity), tasks=chosen))
     return batches
-
-
-def _key(video_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(video_id.encode(), digest_size=8).digest(), "big")
 
 
 def _batch_id(tasks: Sequence[VideoTask], identity: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Extraction without an orchestrator: plan, run batch after batch, commit each.
 
-The command line, the Prefect flow and other runners are thin shells over this module, and all of
-them write the same store, so that each carries on what another began.
+The command line and the Prefect flow are thin shells over this module, and all of them write the
+same store, so that each carries on what another began.
 """
 
 import threading
@@ -13,7 +13,7 @@ from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.extraction.observer import Observer, Silent
 from vlpipe.pipelines.extraction.planning import Plan, make_plan
 from vlpipe.pipelines.extraction.receipts import BatchReceipt, ExtractionSummary, summarise
-from vlpipe.pipelines.extraction.worker import ExtractionWorker, WorkerTeam
+from vlpipe.pipelines.extraction.runners import open_runner, run_batches
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreNotFound, UsageError
 
@@ -44,7 +44,7 @@ def run_extraction(
     observer: Observer | None = None,
     stop: threading.Event | None = None,
 ) -> ExtractionSummary:
-    """The summary of the whole job, run in this process batch after batch.
+    """The summary of the whole job, batch after batch on the runner that it names.
 
     stop: once set, videos in flight are finished and committed and the rest is left for the next
         run of the same job.
@@ -55,18 +55,19 @@ def run_extraction(
     plan = plan_extraction(job)
     observer.on_plan(plan)
 
-    def run_batch(worker: ExtractionWorker, batch: Batch) -> BatchReceipt:
-        receipt = worker.run(batch, observer=observer, stop=stop)
-        observer.on_batch(receipt)
-        return receipt
+    with open_runner(plan, notify=observer.on_notice) as runner:
 
-    with WorkerTeam(job, specs=plan.specs) as team:
-        quarantine_problems(plan, team.store)
-        receipts = team.run_all(plan.batches, run_batch, stop=stop)
+        def run_batch(batch: Batch) -> BatchReceipt:
+            receipt = runner.run(batch, observer=observer, stop=stop)
+            observer.on_batch(receipt)
+            return receipt
+
+        quarantine_problems(plan, runner.store)
+        receipts = run_batches(runner, plan.batches, run_batch, stop=stop)
         return conclude(
             plan,
             receipts,
-            team.store,
+            runner.store,
             wall_s=time.monotonic() - started,
             was_stopped=stop.is_set(),
         )

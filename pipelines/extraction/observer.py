@@ -11,6 +11,9 @@ class Observer(Protocol):
 
     def on_plan(self, plan: Plan) -> None: ...
 
+    def on_notice(self, text: str) -> None:
+        """Something to know about how it runs, such as the address of a dashboard."""
+
     def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None: ...
 
     def on_batch(self, receipt: BatchReceipt) -> None: ...
@@ -21,6 +24,9 @@ class Silent:
 
     def on_plan(self, plan: Plan) -> None:
         del plan
+
+    def on_notice(self, text: str) -> None:
+        del text
 
     def on_video(self, video_id: str, failures: tuple[Failure, ...]) -> None:
         del video_id, failures

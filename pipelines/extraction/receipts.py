@@ -172,6 +172,27 @@ def summarise(
     )
 
 
+def merge_receipts(batch_id: str, receipts: Sequence[BatchReceipt]) -> BatchReceipt:
+    """The receipt of a batch that was run in pieces, one after the other."""
+    stage_s = Counter[str]()
+    for receipt in receipts:
+        stage_s.update(receipt.stage_s)
+    return BatchReceipt(
+        batch=batch_id,
+        version=max(receipt.version for receipt in receipts),
+        stored=tuple(video for receipt in receipts for video in receipt.stored),
+        kept=tuple(video_id for receipt in receipts for video_id in receipt.kept),
+        deleted=tuple(video_id for receipt in receipts for video_id in receipt.deleted),
+        failed=tuple(failure for receipt in receipts for failure in receipt.failed),
+        num_bytes=sum(receipt.num_bytes for receipt in receipts),
+        stage_s=dict(stage_s),
+        wall_s=sum(receipt.wall_s for receipt in receipts),
+        num_frames_decoded=sum(receipt.num_frames_decoded for receipt in receipts),
+        reuse=_total_reuse(receipts),
+        was_interrupted=any(receipt.was_interrupted for receipt in receipts),
+    )
+
+
 def _total_reuse(receipts: Sequence[BatchReceipt]) -> dict[str, Reuse]:
     total: dict[str, Reuse] = {}
     for name, reuse in (pair for receipt in receipts for pair in receipt.reuse.items()):

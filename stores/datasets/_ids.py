@@ -17,7 +17,8 @@ def id_problem(text: str, *, may_have_folders: bool = False) -> str | None:
         return "the id is empty"
     if len(text.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
         return f"the id '{shown_id(text)}' is longer than {MAX_ID_BYTES:,} bytes"
-    if any(unicodedata.category(char) in _UNPRINTABLE for char in text):
+    # Most texts are printable to Python, whose notion of it is narrower.
+    if not text.isprintable() and any(unicodedata.category(c) in _UNPRINTABLE for c in text):
         return f"the id '{shown_id(text)}' has a control character or is not valid Unicode"
     if not may_have_folders and ("/" in text or "\\" in text):
         return f"the id {text!r} has a path separator; expected a plain name"

@@ -1,5 +1,6 @@
 """Any media files, without annotations: the ids are the file names."""
 
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,8 +79,11 @@ class FolderDataset(Dataset):
     def _named_files(self, unlisted: list[str]) -> Iterator[tuple[str, Path]]:
         for given in self._paths:
             if given.is_dir():
+                # Texts and not paths: this is done for each of perhaps a million files.
+                num_above = len(os.path.join(given, ""))  # noqa: PTH118
                 for path in walk_media(given, unlisted):
-                    yield path.relative_to(given).with_suffix("").as_posix(), path
+                    below = os.path.splitext(str(path)[num_above:])[0]  # noqa: PTH122
+                    yield below.replace(os.sep, "/"), path
             else:
                 yield given.stem, given
 
