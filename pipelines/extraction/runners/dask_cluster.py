@@ -16,6 +16,7 @@ from distributed.system import MEMORY_LIMIT
 
 from vlpipe.pipelines.extraction.cores import available_cores
 from vlpipe.pipelines.extraction.job import DaskOptions
+from vlpipe.pipelines.extraction.runners import dask_worker
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 GPU = "GPU"
@@ -96,6 +97,7 @@ def local_workers(devices: Sequence[str], num_workers: int = 0) -> list[dict[str
             "memory_limit": MEMORY_LIMIT // count,
             "dashboard": False,
             "config": _WORKER_SETTINGS,
+            "preload": [dask_worker.__name__],
             "silence_logs": logging.WARNING,
             "resources": {} if gpus is None else {GPU: 1},
             "env": {"CUDA_VISIBLE_DEVICES": "" if gpus is None else gpus[n]},

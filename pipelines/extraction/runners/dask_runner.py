@@ -140,7 +140,8 @@ class DaskRunner:
         with self._lock:
             self._in_flight.add(future)
         try:
-            self._wait(future, stop)
+            if not self._wait(future, stop):
+                return _receipt(batch, was_interrupted=True)
             return BatchReceipt.model_validate_json(future.result())
         except CancelledError as error:
             raise EnvironmentLacks(
@@ -152,12 +153,17 @@ class DaskRunner:
                 self._in_flight.discard(future)
             future.release()
 
-    def _wait(self, future: Future, stop: threading.Event) -> None:
+    def _wait(self, future: Future, stop: threading.Event) -> bool:
+        """Whether the batch was done; False when it is to stop and no worker could begin it."""
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
         while not done.wait(_LOOK_S):
             if stop.is_set():
                 self._finish_early()
+                self._count_workers()
+                if not self._num_workers:
+                    return False
+        return True
 
     def _finish_early(self) -> None:
         """Once: tells the workers to begin no further video."""
@@ -175,19 +181,11 @@ class DaskRunner:
             f"{task.path}: {deaths} Dask workers died, one after the other, while each had this "
             "video alone: of memory, or of a crash in a library"
         )
-        started = time.monotonic()
         with self._lock, self.store.writer(definitions, batch=batch.id) as writer:
             writer.fail(task.id, None, "killed_worker", message, retry=True)
         features = tuple(d.name for d in definitions)
-        return BatchReceipt(
-            batch=batch.id,
-            version=writer.receipt.version,
-            stored=(),
-            failed=(Failure(id=task.id, features=features, kind="killed_worker", message=message),),
-            num_bytes=0,
-            stage_s={},
-            wall_s=time.monotonic() - started,
-        )
+        failure = Failure(id=task.id, features=features, kind="killed_worker", message=message)
+        return _receipt(batch, failed=(failure,), version=writer.receipt.version)
 
     def _count_workers(self) -> None:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
@@ -197,3 +195,23 @@ class DaskRunner:
         self._num_workers = len(workers)
         self._most_on_a_machine = max(Counter(w["host"] for w in workers).values(), default=1)
         self._counted_at = time.monotonic()
+
+
+def _receipt(
+    batch: Batch,
+    *,
+    failed: tuple[Failure, ...] = (),
+    version: int = 0,
+    was_interrupted: bool = False,
+) -> BatchReceipt:
+    """Of a batch of which nothing was stored."""
+    return BatchReceipt(
+        batch=batch.id,
+        version=version,
+        stored=(),
+        failed=failed,
+        num_bytes=0,
+        stage_s={},
+        wall_s=0.0,
+        was_interrupted=was_interrupted,
+    )

@@ -5,6 +5,7 @@ itself, and hands a small receipt back. Libraries are loaded with the first batc
 worker's thread that talks to the scheduler unpickles this module, and must not stand still.
 """
 
+import signal
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,13 @@ def run_batch(batch: str, *, plugin: str, workers_here: int) -> str:
 def finish_early(*, plugin: str, dask_worker: Worker) -> None:
     """Lets the batch in flight on a worker end with the videos that were begun."""
     _plugin(dask_worker, plugin).stop.set()
+
+
+def dask_setup(worker: Worker) -> None:
+    """Called by Dask in the workers of a cluster that the command makes: Ctrl-C reaches all
+    processes of a terminal, and it is the command that is meant."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _plugin(worker: Worker, name: str) -> ExtractionPlugin:
