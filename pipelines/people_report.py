@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlpipe import __version__
+from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.pictures import data_address
 from vlpipe.pipelines.track_pictures import VideoTracks, track_colour, tracks_on_frames
 from vlpipe.stores import FeatureStore
@@ -63,21 +63,10 @@ def people_of(store: FeatureStore, videos: Sequence[Video]) -> Iterator[VideoPeo
 
 def write_people_report(path: Path, store: FeatureStore, videos: Sequence[Video]) -> Path:
     """Writes the report of these videos and returns its path; raises as `people_of`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vlpipe.pipelines", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("people.html.j2").render(
-        version=__version__,
+    return render(
+        "people.html.j2",
+        path,
         url=store.url,
         is_untrained=store["person_tracks"].info.is_untrained,
         videos=list(people_of(store, videos)),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
-    return path

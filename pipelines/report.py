@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vlpipe import __version__
 from vlpipe.pipelines.extraction.receipts import STAGES, ExtractionSummary
+from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.pictures import (
     data_address,
     rows_over_time,
@@ -50,18 +50,10 @@ def write_report(
     examples: videos of the store that are shown with frames and feature pictures. Rows are read
     back from the store, so that the pictures show what a reader gets.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vlpipe.pipelines", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        path,
         title=title,
-        version=__version__,
         machine=machine,
         store={"url": store.url, "version": store.version},
         summaries=[_summary(s, store) for s in summaries],
@@ -84,11 +76,6 @@ def write_report(
         pages=pages,
         figures=figures,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(path)
-    return path
 
 
 def _summary(summary: ExtractionSummary, store: FeatureStore) -> dict[str, Any]:

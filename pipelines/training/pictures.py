@@ -73,28 +73,6 @@ def moving_picture(path: Path | None) -> str | None:
     return f"data:image/gif;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def frames_at(path: Path, times_s: Sequence[float]) -> list[npt.NDArray[np.uint8]]:
-    """The frame shown at each time, [H, W, 3] uint8: the first one before the start, the last one
-    behind the end. Other frames are let go at once, however long the video is."""
-    from vlpipe.extractors.media import DecodePool, FrameBlock, FrameRequest
-
-    found: list[npt.NDArray[np.uint8]] = []
-    with (
-        DecodePool(workers=1, tolerance="lenient") as pool,
-        pool.open(path, [FrameRequest(fps=8)]) as stream,
-    ):
-        for block in stream:
-            if not isinstance(block, FrameBlock):
-                continue
-            starts_s = block.spans[:, 0]
-            found = found or [block.frames[0].copy() for _ in times_s]
-            for place, time_s in enumerate(times_s):
-                number = int(np.searchsorted(starts_s, time_s, side="right")) - 1
-                if number >= 0:
-                    found[place] = block.frames[number].copy()
-    return found
-
-
 def as_data(image: Image.Image) -> str:
     """A `data:` address of a photograph."""
     return data_address(image, jpeg=True)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from vlpipe import __version__
 from vlpipe.models.tasks import Record, Task
+from vlpipe.pipelines.html_pages import render
+from vlpipe.pipelines.media_frames import frames_at
 from vlpipe.pipelines.training.data import ExampleDataset, batch_loader
 from vlpipe.pipelines.training.material import TEST, TRAIN, VALIDATION, Material, open_material
 from vlpipe.pipelines.training.pictures import (
@@ -18,7 +19,6 @@ from vlpipe.pipelines.training.pictures import (
     as_data,
     attended_frame,
     curve,
-    frames_at,
     moving_picture,
 )
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
@@ -40,25 +40,6 @@ def write_training_report(run: RunFolder) -> Path:
         settings=facts["job"]["settings"],
         facts=facts,
     )
-
-
-def render(template: str, path: Path, **values: Any) -> Path:  # noqa: ANN401 - what pages show
-    """Fills a template into a file, which is replaced as a whole."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vlpipe.pipelines", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template(template).render(version=__version__, **values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(path)
-    return path
 
 
 def run_section(run: RunFolder, *, num_examples: int = _NUM_EXAMPLES) -> dict[str, Any]:
