@@ -11,6 +11,7 @@ import typer
 from vlpipe import __version__
 from vlpipe.pipelines.cli import (
     ask,
+    caption,
     datasets,
     demo,
     deploy,
@@ -45,6 +46,7 @@ app.command("train-commonsense", epilog=train_commonsense.EXAMPLE)(
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("ask", epilog=ask.EXAMPLE)(ask.ask)
 app.command("search", epilog=search.EXAMPLE)(search.search)
+app.command("caption", epilog=caption.EXAMPLE)(caption.caption)
 app.command("people", epilog=people.EXAMPLE)(people.people)
 app.command("deploy", epilog=deploy.EXAMPLE)(deploy.deploy)
 app.add_typer(datasets.app, name="datasets")

@@ -86,16 +86,31 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Figures at a place, and what they do. decor_seed places the scenery."""
+    """Figures at a place, and what they do. decor_seed places the scenery.
+
+    margin_s: figures take turns: each comes so long before its act and leaves as long after it;
+        None: all are there all the time.
+    """
 
     place: str
     figures: tuple[Figure, ...]
     acts: tuple[Act, ...]
     duration_s: float
     decor_seed: int
+    margin_s: float | None = None
 
     def acts_of(self, figure: int) -> list[Act]:
         return [act for act in self.acts if act.figure == figure]
+
+    def event_s(self, act: Act) -> tuple[float, float]:
+        """Start and end of what there is to tell about an act, in seconds."""
+        margin_s = self.margin_s or 0.0
+        return max(0.0, act.start_s - margin_s), min(self.duration_s, act.end_s + margin_s)
+
+    def is_there(self, figure: int, time_s: float) -> bool:
+        """Whether it is its turn."""
+        turns = (self.event_s(act) for act in self.acts_of(figure))
+        return self.margin_s is None or any(start <= time_s < end for start, end in turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,7 @@ class Pose:
 
 
 STANDING = Pose()
+AWAY = Pose(is_visible=False)
 
 
 def _swing(phase: float) -> float:
@@ -120,7 +136,8 @@ def _swing(phase: float) -> float:
 
 def _slide_reach(scene: Scene) -> float:
     """How far a figure can slide without running through its neighbour."""
-    return (0.42, 0.25, 0.17)[min(len(scene.figures), 3) - 1]
+    num_at_once = len(scene.figures) if scene.margin_s is None else 1
+    return (0.42, 0.25, 0.17)[min(num_at_once, 3) - 1]
 
 
 Motion = Callable[[float, Scene], Pose]
@@ -141,6 +158,8 @@ ACTIONS = tuple(MOTIONS)
 
 def pose(scene: Scene, figure: int, time_s: float) -> Pose:
     """How a figure stands at a moment."""
+    if not scene.is_there(figure, time_s):
+        return AWAY
     for act in scene.acts_of(figure):
         phase = act.phase(time_s)
         if phase is not None:

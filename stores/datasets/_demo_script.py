@@ -25,11 +25,13 @@ _Item = TypeVar("_Item")
 COUNTS = tuple(range(2, 11))
 GIF_SIZES = ((96, 72), (112, 84), (128, 96))
 VIDEO_SIZE = (160, 120)
-VIDEO_FPS = (12, 15, 20, 24, 25)
+VIDEO_FPS = (10, 12, 15)
 
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 HEIGHTS = ((0.42, 0.48), (0.34, 0.42), (0.29, 0.34))  # for one, two and three figures
 HOMES = ((0.5,), (0.27, 0.73), (0.18, 0.5, 0.82))
+TURN_HEIGHTS = (0.5, 0.56)  # of figures that take turns
+TURN_MARGIN_S = 0.4  # that they are there before and after what they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,13 @@ def gif_clips(seed: int, num: int) -> list[GifClip]:
 
 
 def video_clips(seed: int, num: int) -> list[VideoClip]:
-    """Videos with two to four events each, a quarter for validation."""
+    """Videos with four to six events each, a quarter for validation."""
     rng = generator(seed, "videos")
     names = unique_names(rng, num, 11)
     clips = []
     for place, name in enumerate(names):
         one = generator(seed, "video", name)
-        scene = _event_scene(one, one.uniform(6.5, 12.0), one.randint(2, 4))
+        scene = _event_scene(one, one.randint(4, 6))
         sound_s: tuple[float, float] | None = (0.0, scene.duration_s)
         if place % 12 == 2:
             sound_s = None
@@ -205,19 +207,24 @@ def _shows(act: Act, delays_cs: Sequence[int]) -> bool:
     return True
 
 
-def _event_scene(rng: random.Random, duration_s: float, num_events: int) -> Scene:
-    """One to three figures that act one after the other, with pauses."""
-    figures = different_figures(rng, rng.randint(1, 3))
-    share_s = duration_s / num_events
-    acts = []
-    for place, action in enumerate(rng.sample(ACTIONS, num_events)):
-        period_s = rng.uniform(0.55, 0.85)
-        times = rng.randint(1, max(1, min(4, int((share_s - 0.5) / period_s))))
-        start_s = place * share_s + rng.uniform(0.2, share_s - times * period_s - 0.1)
-        active_s = period_s * rng.uniform(0.65, 0.8)
-        acts.append(Act(rng.randrange(len(figures)), action, times, start_s, period_s, active_s))
-    place_name = rng.choice(tuple(PLACES))
-    return Scene(place_name, figures, tuple(acts), round(duration_s, 2), rng.getrandbits(32))
+def _event_scene(rng: random.Random, num_events: int) -> Scene:
+    """Figures that come one after another: each does one thing and leaves again."""
+    shapes, colors = (_in_rounds(rng, tuple(of), num_events) for of in (SHAPES, COLORS))
+    figures = tuple(
+        Figure(shape, color, "plain", rng.uniform(*TURN_HEIGHTS), 0.5 + rng.uniform(-0.03, 0.03))
+        for shape, color in zip(shapes, colors, strict=True)
+    )
+    acts, now_s = [], 0.0
+    for figure, action in enumerate(_in_rounds(rng, ACTIONS, num_events)):
+        period_s, times = rng.uniform(0.55, 0.85), rng.randint(1, 3)
+        start_s = now_s + rng.uniform(0.2, 0.7) + TURN_MARGIN_S
+        acts.append(
+            Act(figure, action, times, start_s, period_s, period_s * rng.uniform(0.65, 0.8))
+        )
+        now_s = acts[-1].end_s + TURN_MARGIN_S
+    duration_s = round(now_s + rng.uniform(0.2, 0.7), 2)
+    place = rng.choice(tuple(PLACES))
+    return Scene(place, figures, tuple(acts), duration_s, rng.getrandbits(32), TURN_MARGIN_S)
 
 
 def _different_actions(rng: random.Random, first: str, num: int) -> list[str]:

@@ -42,7 +42,7 @@ _SENTENCES = {"train": 2, "test": 1}  # of each clip
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Any clip of the dataset, for the tables that cover all of them."""
+    """A clip of the dataset: what the sentence tables and the truth tell of it."""
 
     video_id: str
     split: str
@@ -67,28 +67,26 @@ def _dense(scene: Scene, rng: random.Random) -> dict[str, Any]:
     """One annotator's events: edges are told to a tenth of a second or two, words vary."""
     timestamps: list[list[float]] = []
     sentences: list[str] = []
-    seen: set[int] = set()
     for act in sorted(scene.acts, key=lambda act: act.start_s):
-        start_s = max(0.0, act.start_s - abs(rng.gauss(0, 0.08)))
-        end_s = min(scene.duration_s, act.end_s + abs(rng.gauss(0, 0.08)))
+        start_s, end_s = scene.event_s(act)
+        start_s = max(0.0, start_s - abs(rng.gauss(0, 0.08)))
+        end_s = min(scene.duration_s, end_s + abs(rng.gauss(0, 0.08)))
         timestamps.append([round(start_s, 2), round(end_s, 2)])
-        sentence = _event_sentence(scene, act, rng, is_known=act.figure in seen)
+        sentence = _event_sentence(scene, act, rng)
         # In the published files all sentences but the first start with a space.
         sentences.append(f" {sentence}" if sentences else sentence)
-        seen.add(act.figure)
     return {"duration": scene.duration_s, "timestamps": timestamps, "sentences": sentences}
 
 
-def _event_sentence(scene: Scene, act: Act, rng: random.Random, *, is_known: bool) -> str:
-    name = look(scene.figures[act.figure])
-    who = f"the {name}" if is_known else indefinite(name)
+def _event_sentence(scene: Scene, act: Act, rng: random.Random) -> str:
+    who = indefinite(look(scene.figures[act.figure]))
     where = f" {at_place(scene)}" if rng.random() < 0.5 else ""
     sentence = f"{who} {verb_phrase(act, rng)}{where}."
     return sentence[0].upper() + sentence[1:]
 
 
 def retrieval_tables(seed: int, clips: Sequence[Described]) -> dict[str, str]:
-    """The tables of JSFusion over all clips; those not for training are the test set."""
+    """The tables of JSFusion over these clips; those not for training are the test set."""
     rng = generator(seed, "retrieval")
     numbers = rng.sample(range(len(clips)), len(clips))
     # split -> sentence -> row: within a split no sentence tells about two clips

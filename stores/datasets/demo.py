@@ -6,7 +6,7 @@
     dataset/, gifs/               TGIF-QA: twelve question tables, GIFs without sound
     activitynet/, videos/         ActivityNet Captions: MP4s of several events, a tone for each act
     lsmdc/, mvad_names/, stories/ LSMDC 2019, M-VAD Names: sets of five clips about the same figures
-    msrvtt/                       JSFusion: retrieval, multiple-choice and fill-in tables, all clips
+    msrvtt/                       JSFusion: retrieval, multiple-choice, fill-in tables, not videos/
 """
 
 import dataclasses
