@@ -12,13 +12,15 @@ class InputProjection(nn.Module):
 
     num_out: channels after a linear map with ReLU, times sqrt(num_out) before that (BMT); None: no
     map. is_normalised: real rows are centred and scaled a channel, in training by the batch and
-    then by the statistics that training saw; rows of padding become 0.
+    then by the statistics that training saw; rows of padding become 0. What comes of them has the
+    size of positions then, and attention to it is soft: it is not multiplied.
     """
 
     def __init__(self, num_in: int, num_out: int | None, *, is_normalised: bool = False) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(num_in, affine=False) if is_normalised else None
         self.map = nn.Linear(num_in, num_out) if num_out is not None else None
+        self.scale = 1.0 if is_normalised or num_out is None else num_out**0.5
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """mask: bool (B, S), True where a row is real."""
@@ -26,7 +28,7 @@ class InputProjection(nn.Module):
             x = torch.zeros_like(x).masked_scatter(mask[..., None], self._scaled(x[mask]))
         if self.map is None:
             return x
-        return F.relu(cast(Tensor, self.map(x)) * self.map.out_features**0.5)
+        return F.relu(cast(Tensor, self.map(x)) * self.scale)
 
     def _scaled(self, rows: Tensor) -> Tensor:
         """rows: (n, num_in). One row alone has no spread to learn from."""

@@ -29,12 +29,11 @@ from vlpipe.stores.datasets._demo_sentences import (
     retrieval_tables,
 )
 from vlpipe.stores.datasets._demo_stories import story_files
-from vlpipe.stores.datasets.demo import RECORD
+from vlpipe.stores.datasets.demo import MIN_CLIPS, RECORD
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 GENERATOR_VERSION = 3  # rises whenever the same parameters give other files
 _MEDIA_FOLDERS = ("gifs", "videos", "stories")
-MIN_CLIPS = 8  # fewer GIFs would leave a test table without rows
 
 Progress = Callable[[int, int], None]
 
@@ -72,6 +71,7 @@ def plan_demo(size: DemoSize) -> DemoPlan:
     videos = video_clips(size.seed, size.videos)
     shot = movies(size.seed, size.stories)
     described = [Described(clip.name, clip.split, clip.scene) for clip in gifs]
+    described += [Described(clip.name, clip.split, clip.scene) for clip in videos]
     described += [
         Described(clip.name, movie.split, clip.scene)
         for movie in shot
@@ -84,8 +84,7 @@ def plan_demo(size: DemoSize) -> DemoPlan:
     for name, text in retrieval_tables(size.seed, described).items():
         files[f"msrvtt/{name}"] = text
     files |= story_files(size.seed, shot)
-    of_events = [Described(clip.name, clip.split, clip.scene) for clip in videos]
-    files["scenes.json"] = _scenes_text([*described, *of_events])
+    files["scenes.json"] = _scenes_text(described)
     return DemoPlan(tuple(gifs), tuple(videos), tuple(shot), files)
 
 

@@ -42,7 +42,7 @@ _SENTENCES = {"train": 2, "test": 1}  # of each clip
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A clip of the dataset: what the sentence tables and the truth tell of it."""
+    """Any clip of the dataset, for the tables that cover all of them."""
 
     video_id: str
     split: str
@@ -86,7 +86,7 @@ def _event_sentence(scene: Scene, act: Act, rng: random.Random) -> str:
 
 
 def retrieval_tables(seed: int, clips: Sequence[Described]) -> dict[str, str]:
-    """The tables of JSFusion over these clips; those not for training are the test set."""
+    """The tables of JSFusion over all clips; those not for training are the test set."""
     rng = generator(seed, "retrieval")
     numbers = rng.sample(range(len(clips)), len(clips))
     # split -> sentence -> row: within a split no sentence tells about two clips

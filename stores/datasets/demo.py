@@ -6,7 +6,7 @@
     dataset/, gifs/               TGIF-QA: twelve question tables, GIFs without sound
     activitynet/, videos/         ActivityNet Captions: MP4s of several events, a tone for each act
     lsmdc/, mvad_names/, stories/ LSMDC 2019, M-VAD Names: sets of five clips about the same figures
-    msrvtt/                       JSFusion: retrieval, multiple-choice, fill-in tables, not videos/
+    msrvtt/                       JSFusion: retrieval, multiple-choice and fill-in tables, all clips
 """
 
 import dataclasses
@@ -26,12 +26,16 @@ from vlpipe.stores.datasets._captions import (
     read_json_object,
     read_pairs,
 )
+from vlpipe.stores.datasets._demo_truth import Happening, happenings_of, said_in
 from vlpipe.stores.datasets._registry import DatasetCheck, TableCheck, register_dataset
 from vlpipe.stores.datasets._stories import Story, read_sets, read_stories
 from vlpipe.stores.datasets.tgif import TgifDataset
 from vlpipe.stores.errors import AnnotationError, UsageError
 
+__all__ = ["MIN_CLIPS", "RECORD", "DemoDataset", "Happening", "make_demo", "said_in"]
+
 RECORD = "demo.json"
+MIN_CLIPS = 8  # fewer GIFs would leave a test table without rows
 _DENSE_SPLITS = ("train", "val_1", "val_2")
 _SENTENCE_SPLITS = ("train", "test")
 
@@ -62,6 +66,11 @@ class DemoDataset(TgifDataset):
         """The events of the MP4s: "train", and two annotations of the others: "val_1", "val_2"."""
         self._require_one_of(_DENSE_SPLITS, split)
         return read_dense_captions(self.root / "activitynet" / f"{split}.json")
+
+    def happenings(self) -> dict[str, list[Happening]]:
+        """What really happens in each clip, by its id, in the order of time."""
+        scenes = read_json_object(self.root / "scenes.json")
+        return {video_id: happenings_of(scene) for video_id, scene in scenes.items()}
 
     def sentence_pairs(self, split: str) -> list[SentencePair]:
         """Sentences and the clip that each tells about: up to two a clip in train, one in test."""

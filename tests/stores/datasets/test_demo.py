@@ -18,6 +18,7 @@ from vlpipe.stores.datasets._demo_language import NUMBERS
 from vlpipe.stores.datasets._demo_movies import STORY_FPS
 from vlpipe.stores.datasets._demo_scene import ACTIONS
 from vlpipe.stores.datasets._demo_script import VIDEO_SIZE
+from vlpipe.stores.datasets._demo_truth import Said, said_in
 from vlpipe.stores.datasets._questions import TASKS
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
@@ -228,16 +229,42 @@ def test_repetitions_can_be_counted_in_the_sound(demo, scenes):
 def test_dense_captions_tell_the_events(demo, scenes):
     for split in ("train", "val_1", "val_2"):
         for captions in demo.captions(split):
-            acts = sorted(scenes[captions.video_id]["acts"], key=lambda act: act["start_s"])
-            assert 2 <= len(acts) == len(captions.spans) == len(captions.sentences)
+            acts = demo.happenings()[captions.video_id]
+            assert 4 <= len(acts) == len(captions.spans) == len(captions.sentences)
             assert re.fullmatch(r"v_[a-z0-9]{11}", captions.video_id)
             for act, (start_s, end_s) in zip(acts, captions.spans, strict=True):
                 assert 0 <= start_s < end_s <= captions.duration_s
-                assert start_s == pytest.approx(act["start_s"], abs=0.5)
+                assert act.start_s - 0.5 < start_s <= act.start_s + 0.01
+                assert act.end_s - 0.01 <= end_s < act.end_s + 0.5
             first, *others = captions.sentences
             assert first[0].isupper()
             assert all(sentence.startswith(" ") for sentence in others)
             assert all(sentence.endswith(".") for sentence in captions.sentences)
+
+
+def test_sentences_name_who_does_what_and_can_be_read_back(demo):
+    happenings = demo.happenings()
+    for split in ("train", "val_1", "val_2"):
+        for captions in demo.captions(split):
+            for act, sentence in zip(
+                happenings[captions.video_id], captions.sentences, strict=True
+            ):
+                assert said_in(sentence) == Said(act.color, act.shape, act.action)
+    assert said_in("A red or blue star") == Said(None, "star", None)
+    assert said_in("") == Said(None, None, None)
+
+
+def test_figures_of_videos_take_turns(demo):
+    """Before, between and after the events nobody is there, and in each only the one told of."""
+    for clip in plan_demo(DemoSize(**SIZE, seed=3)).videos:
+        events = demo.happenings()[clip.name]
+        for number, event in enumerate(events):
+            middle_s = (event.start_s + event.end_s) / 2
+            there = [n for n in range(len(events)) if clip.scene.is_there(n, middle_s)]
+            assert [clip.scene.figures[n].shape for n in there] == [event.shape]
+            before_s = events[number - 1].end_s if number else 0.0
+            gap_s = (before_s + event.start_s) / 2
+            assert not any(clip.scene.is_there(n, gap_s) for n in range(len(events)))
 
 
 def test_sentence_tables_agree(demo):
@@ -321,7 +348,7 @@ def test_the_generator_has_a_new_version_when_its_tables_change(plan):
     for name, text in sorted(plan.files.items()):
         if name.startswith("dataset/"):
             digest.update(text.encode())
-    known = {2: "dddb27898e9affb6"}
+    known = {3: "dddb27898e9affb6"}
     assert known[GENERATOR_VERSION] == digest.hexdigest()[:16]
 
 
