@@ -1,21 +1,33 @@
 """Frames of a media file at given times, to look at."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from vlpipe.extractors.media import DecodePool
 
 Frame = npt.NDArray[np.uint8]
 
 _FPS = 8  # how exactly a time is met
 
 
-def frames_at(path: Path, times_s: Sequence[float], *, height: int | None = None) -> list[Frame]:
+def frames_at(
+    path: Path,
+    times_s: Sequence[float],
+    *,
+    height: int | None = None,
+    pool: "DecodePool | None" = None,
+) -> list[Frame]:
     """The frame shown at each time, uint8 [H, W, 3]; the last one behind the end.
 
-    height: of frames that are higher, after scaling. Only the frames asked for are held, however
-    long the video is. Raises MediaError when the file cannot be used.
+    height: of frames that are higher, after scaling. pool: decodes; None: one of this call alone.
+    Only the frames asked for are held, however long the video is. Raises MediaError when the file
+    cannot be used.
     """
     from vlpipe.extractors.media import DecodePool, FrameBlock, FrameRequest, Resize
 
@@ -23,10 +35,9 @@ def frames_at(path: Path, times_s: Sequence[float], *, height: int | None = None
     waiting = sorted(range(len(times_s)), key=lambda place: times_s[place], reverse=True)
     found: dict[int, Frame] = {}
     shown: Frame | None = None
-    with (
-        DecodePool(workers=1, tolerance="lenient") as pool,
-        pool.open(path, [FrameRequest(fps=_FPS, resize=resize)]) as stream,
-    ):
+    with ExitStack() as stack:
+        chosen = pool or stack.enter_context(DecodePool(workers=1, tolerance="lenient"))
+        stream = stack.enter_context(chosen.open(path, [FrameRequest(fps=_FPS, resize=resize)]))
         for block in stream:
             assert isinstance(block, FrameBlock)
             for frame, (start_s, _) in zip(block.frames, block.spans, strict=True):

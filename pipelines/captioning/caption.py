@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlpipe.extractors.media import DecodePool
 from vlpipe.models.tasks.dense_captioning import DenseCaptioning
 from vlpipe.pipelines.captioning.events import CaptionedVideo
 from vlpipe.pipelines.captioning.page import EMBED_BYTES, FRAMES_PER_EVENT, write_page
@@ -95,11 +96,14 @@ def caption_videos(
     chosen = choose_device(device)
     teller = Teller(model.to(chosen), material.config, fitted, chosen)
     told: list[CaptionedVideo] = []
-    with tempfile.TemporaryDirectory(prefix="vlpipe-caption-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="vlpipe-caption-") as temporary,
+        DecodePool(workers=1, tolerance="lenient") as pool,
+    ):
         sources, failed = _find(material, videos, Path(temporary) / "store", device, observer)
         for source in sources:
             try:
-                told.append(_caption(teller, material, source, choice))
+                told.append(_caption(teller, material, source, choice, pool))
             except VlpipeError as error:
                 failed[source.named] = error.message
                 continue
@@ -122,24 +126,25 @@ def write_captions(
     go into the page, larger ones are linked from it.
     """
     written = {}
-    for video in captions.videos:
-        stem = f"{video.id}"
-        files = CaptionFiles(
-            *(Path(out) / f"{stem}.{suffix}" for suffix in ("json", "vtt", "srt", "html"))
-        )
-        files.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(files.json, _document(captions, video))
-        files.webvtt.write_text(webvtt(video.events), encoding="utf-8")
-        files.subrip.write_text(subrip(video.events), encoding="utf-8")
-        write_page(
-            files.page,
-            video,
-            run=str(captions.run),
-            is_untrained=captions.is_untrained,
-            frames_per_event=frames_per_event,
-            embed_bytes=embed_bytes,
-        )
-        written[video.id] = files
+    with DecodePool(workers=1, tolerance="lenient") as pool:
+        for video in captions.videos:
+            files = CaptionFiles(
+                *(Path(out) / f"{video.id}.{suffix}" for suffix in ("json", "vtt", "srt", "html"))
+            )
+            files.json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(files.json, _document(captions, video))
+            files.webvtt.write_text(webvtt(video.events), encoding="utf-8")
+            files.subrip.write_text(subrip(video.events), encoding="utf-8")
+            write_page(
+                files.page,
+                video,
+                run=str(captions.run),
+                is_untrained=captions.is_untrained,
+                frames_per_event=frames_per_event,
+                embed_bytes=embed_bytes,
+                pool=pool,
+            )
+            written[video.id] = files
     return written
 
 
@@ -201,10 +206,14 @@ def _media_of(material: Material, ids: Sequence[str]) -> Mapping[str, Path]:
 
 
 def _caption(
-    teller: Teller, material: Material, source: _Source, choice: EventChoice
+    teller: Teller,
+    material: Material,
+    source: _Source,
+    choice: EventChoice,
+    pool: DecodePool,
 ) -> CaptionedVideo:
     readers = {slot: source.store[feature] for slot, feature in material.slots.items()}
-    duration_s = None if source.path is None else _duration_s(source.path)
+    duration_s = None if source.path is None else _duration_s(source.path, pool)
     if duration_s is None:
         spans = [reader.read_spans(source.id) for reader in readers.values()]
         duration_s = max((float(of[-1, 1]) for of in spans if len(of)), default=0.0)
@@ -212,12 +221,9 @@ def _caption(
     return CaptionedVideo(source.id, source.path, duration_s, tuple(events))
 
 
-def _duration_s(path: Path) -> float | None:
+def _duration_s(path: Path, pool: DecodePool) -> float | None:
     """None if the file cannot be read, though its features are there, or has no length."""
-    from vlpipe.extractors.media import DecodePool
-
     try:
-        with DecodePool(workers=1, tolerance="lenient") as pool:
-            return pool.probe(path).duration_s or None
+        return pool.probe(path).duration_s or None
     except VlpipeError:
         return None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from PIL import Image
@@ -18,6 +18,9 @@ from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.media_frames import frames_at
 from vlpipe.pipelines.pictures import data_address
 from vlpipe.stores.errors import VlpipeError
+
+if TYPE_CHECKING:
+    from vlpipe.extractors.media import DecodePool
 
 FRAMES_PER_EVENT = 4
 EMBED_BYTES = 24_000_000
@@ -65,15 +68,17 @@ def write_page(
     is_untrained: bool = False,
     frames_per_event: int = FRAMES_PER_EVENT,
     embed_bytes: int = EMBED_BYTES,
+    pool: "DecodePool | None" = None,
 ) -> Path:
     """Writes the page of a captioned video and returns its path.
 
     A media file of up to embed_bytes goes into the page; a larger one is linked by its place
     relative to the page. Where the file cannot be read (any more), the page has no frames.
     run: what captioned it. is_untrained: whether any feature came from random numbers.
+    pool: decodes the frames; None: one of this call alone.
     """
     events = video.in_time()
-    pictures = _pictures(video, events, frames_per_event)
+    pictures = _pictures(video, events, frames_per_event, pool)
     lanes = lanes_of(events)
     shown = [
         ShownEvent(
@@ -144,13 +149,17 @@ def clock(seconds: float) -> str:
 
 
 def _pictures(
-    video: CaptionedVideo, events: Sequence[EventCaption], count: int
+    video: CaptionedVideo,
+    events: Sequence[EventCaption],
+    count: int,
+    pool: "DecodePool | None",
 ) -> list[tuple[ShownFrame, ...]]:
     times = [equally_spaced(event, count) for event in events]
     if video.path is None or not events:
         return [() for _ in events]
     try:
-        frames = frames_at(video.path, [t for of in times for t in of], height=_FRAME_HEIGHT)
+        wanted = [time_s for of in times for time_s in of]
+        frames = frames_at(video.path, wanted, height=_FRAME_HEIGHT, pool=pool)
     except VlpipeError:
         return [() for _ in events]  # the file is gone or damaged since its features were made
     found = iter(frames)

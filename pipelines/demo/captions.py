@@ -54,7 +54,7 @@ _SETTINGS = (
     "learning_rate=0.002",
     "schedule=cosine",
     "warmup_epochs=1",
-    "epochs=20",
+    "epochs=30",
     "validation_by=video",
     "device=cpu",
 )

@@ -31,7 +31,7 @@ _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 HEIGHTS = ((0.42, 0.48), (0.34, 0.42), (0.29, 0.34))  # for one, two and three figures
 HOMES = ((0.5,), (0.27, 0.73), (0.18, 0.5, 0.82))
 TURN_HEIGHTS = (0.5, 0.56)  # of figures that take turns
-TURN_MARGIN_S = 0.4  # that they are there before and after what they do
+TURN_MARGIN_S = 0.3  # that they are there before and after what they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,13 @@ def gif_clips(seed: int, num: int) -> list[GifClip]:
 
 
 def video_clips(seed: int, num: int) -> list[VideoClip]:
-    """Videos with four to six events each, a quarter for validation."""
+    """Videos with five to seven events each, a quarter for validation."""
     rng = generator(seed, "videos")
     names = unique_names(rng, num, 11)
     clips = []
     for place, name in enumerate(names):
         one = generator(seed, "video", name)
-        scene = _event_scene(one, one.randint(4, 6))
+        scene = _event_scene(one, one.randint(5, 7))
         sound_s: tuple[float, float] | None = (0.0, scene.duration_s)
         if place % 12 == 2:
             sound_s = None
@@ -217,12 +217,12 @@ def _event_scene(rng: random.Random, num_events: int) -> Scene:
     acts, now_s = [], 0.0
     for figure, action in enumerate(_in_rounds(rng, ACTIONS, num_events)):
         period_s, times = rng.uniform(0.55, 0.85), rng.randint(1, 3)
-        start_s = now_s + rng.uniform(0.2, 0.7) + TURN_MARGIN_S
+        start_s = now_s + rng.uniform(0.15, 0.45) + TURN_MARGIN_S
         acts.append(
             Act(figure, action, times, start_s, period_s, period_s * rng.uniform(0.65, 0.8))
         )
         now_s = acts[-1].end_s + TURN_MARGIN_S
-    duration_s = round(now_s + rng.uniform(0.2, 0.7), 2)
+    duration_s = round(now_s + rng.uniform(0.15, 0.45), 2)
     place = rng.choice(tuple(PLACES))
     return Scene(place, figures, tuple(acts), duration_s, rng.getrandbits(32), TURN_MARGIN_S)
 
