@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vlpipe.pipelines.html_pages import render
+from vlpipe.pipelines.media_frames import frames_at
 from vlpipe.pipelines.pictures import data_address, heat_map
 from vlpipe.pipelines.searching import Hit, SearchResult
-from vlpipe.pipelines.training.pictures import as_data, frames_at, moving_picture
-from vlpipe.pipelines.training.report import render
+from vlpipe.pipelines.training.pictures import as_data, moving_picture
 from vlpipe.stores.errors import VlpipeError
 
 _FRAMES_SHOWN = 6
