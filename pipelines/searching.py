@@ -50,7 +50,8 @@ class Hit:
         """[F] how much each frame counts: the mean of alpha over the words; zeros without it."""
         if self.alpha is None:
             return np.zeros(len(self.spans_s))
-        return self.alpha.mean(axis=1, dtype=np.float64)
+        shares: npt.NDArray[np.float64] = self.alpha.mean(axis=1, dtype=np.float64)
+        return shares
 
     def best_frames(self, most: int) -> list[int]:
         """The frames that count most, at most so many, in the order of time."""

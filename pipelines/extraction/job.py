@@ -122,11 +122,9 @@ class ExtractionJob(BaseModel):
 
     def with_absolute_paths(self) -> "ExtractionJob":
         """The same job, independent of the current folder."""
-        address = self.dask.address if self.dask else None
-        if self.dask and address and Path(address).is_file():
-            dask = self.dask.model_copy(update={"address": str(Path(address).absolute())})
-        else:
-            dask = self.dask
+        dask, address = self.dask, self.dask.address if self.dask else None
+        if dask and address and Path(address).is_file():
+            dask = dask.model_copy(update={"address": str(Path(address).absolute())})
         return self.model_copy(
             update={
                 "root": None if self.root is None else self.root.absolute(),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vlpipe.pipelines.extraction.worker import ExtractionWorker
 
 
-class ExtractionPlugin(WorkerPlugin):
+class ExtractionPlugin(WorkerPlugin):  # type: ignore[misc]  # its base is untyped
     """What every worker of the cluster, also one that joins later, is given for one job.
 
     name: by which a batch finds it. generations: of each feature as planned, so that a worker with
