@@ -8,11 +8,14 @@ Data flow: frames (H, W, 3) uint8 as they are in the file -> the detector, one f
 boxes clipped to the frame, those without area left out, N a frame by falling score: `boxes` (N, 4),
 `score` (N), `keypoints` (N, 17, 3), `appearance` (N, 128). A frame without persons has no rows.
 
+With `detector=given_boxes` the boxes come from that extractor: known ones in place of a detector's.
+
 CiSIN squashes clips to 224 x 224 before it detects; that hurts, so that frames keep their size
 here and boxes are in pixels of the original frame. The missing `resize` of the request, which is
 part of the provenance, records this.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -22,8 +25,8 @@ import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output
-from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output, Source
+from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
 from vlpipe.extractors.people.appearance import WIDTH, describe_appearance
 from vlpipe.extractors.people.detectors import (
     NUM_KEYPOINTS,
@@ -33,8 +36,11 @@ from vlpipe.extractors.people.detectors import (
 )
 from vlpipe.extractors.people.rows import MadeRows, gather_rows
 from vlpipe.extractors.registry import register
-from vlpipe.extractors.samples import FrameSampler, Sample, Sampler
+from vlpipe.extractors.samples import Block, FrameSampler, Sample, Sampler, SourceRows
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
+
+GIVEN = "given_boxes"
+"""In the place of a detector: the boxes of that extractor, all of score 1."""
 
 # Thinner boxes show nothing of a person.
 MIN_EDGE_PX = 1.0
@@ -45,6 +51,7 @@ class PersonBoxesConfig(ExtractorConfig):
 
     fps: frames a second, 24 in CiSIN; None keeps every frame of the source.
     detector: a name of `PERSON_DETECTORS`; key points come from `keypointrcnn_resnet50_fpn` alone.
+        `given_boxes` takes those that `given_boxes.folder` has.
     shorter_edge, longer_edge: pixels; the detector scales frames to the first, unless their longer
         edge would exceed the second.
     min_score: of boxes that are kept. Low ones (below `start_score` of `person_tracks`) carry
@@ -65,12 +72,14 @@ class PersonBoxesConfig(ExtractorConfig):
     @field_validator("detector")
     @classmethod
     def _detector_is_known(cls, name: str) -> str:
-        if name not in PERSON_DETECTORS:
-            raise ValueError(f"expected one of {', '.join(sorted(PERSON_DETECTORS))}")
+        if name not in PERSON_DETECTORS and name != GIVEN:
+            raise ValueError(f"expected one of {', '.join(sorted(PERSON_DETECTORS))}, {GIVEN}")
         return name
 
     @property
     def entry(self) -> PersonDetectorEntry:
+        if self.detector == GIVEN:
+            return PersonDetectorEntry(lambda _: nn.Identity(), has_keypoints=False)
         return PERSON_DETECTORS[self.detector]
 
 
@@ -92,6 +101,13 @@ class PersonBoxes(Extractor):
     def required_roles(cls, config: ExtractorConfig) -> tuple[str, ...]:
         settings = cast(PersonBoxesConfig, config)
         return (settings.detector,) if settings.entry.checkpoints else ()
+
+    @classmethod
+    def sources(cls, config: ExtractorConfig) -> Mapping[str, Source]:
+        settings = cast(PersonBoxesConfig, config)
+        if settings.detector != GIVEN:
+            return {}
+        return {"given": Source(GIVEN, {"fps": settings.fps})}
 
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:
@@ -141,7 +157,8 @@ class PersonBoxes(Extractor):
 
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
-        return FrameSampler()
+        is_given = cast(PersonBoxesConfig, self.spec.config).detector == GIVEN
+        return _GivenSampler() if is_given else FrameSampler()
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
         frames = torch.from_numpy(samples).to(self.device)  # (B, H, W, 3) uint8
@@ -154,10 +171,14 @@ class PersonBoxes(Extractor):
     def _find(self, sample: Sample) -> MadeRows:
         frame = sample.data
         settings = cast(PersonBoxesConfig, self.spec.config)
-        found = {
-            key: values.float().cpu().numpy()
-            for key, values in self.run_network(self.to_input(frame[None])[0]).items()
-        }
+        if settings.detector == GIVEN:
+            boxes: npt.NDArray[np.float32] = sample.context
+            found = {"boxes": boxes, "scores": np.ones(len(boxes), np.float32)}
+        else:
+            found = {
+                key: values.float().cpu().numpy()
+                for key, values in self.run_network(self.to_input(frame[None])[0]).items()
+            }
         height, width = frame.shape[:2]
         boxes = clip_boxes(found["boxes"], width, height)
         kept = find_usable(boxes, found["scores"], settings.min_score, settings.max_persons)
@@ -170,6 +191,33 @@ class PersonBoxes(Extractor):
         if settings.entry.has_keypoints:
             rows["keypoints"] = found["keypoints"][kept]
         return MadeRows(rows, np.tile(np.array(sample.span), (len(kept), 1)))
+
+
+class _GivenSampler:
+    """One sample a frame, with the boxes that are given for it as its context."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Sample] = deque()
+        self._given: deque[SourceRows] = deque()
+        self._cut = FrameSampler()
+
+    def push(self, block: Block) -> Sequence[Sample]:
+        if isinstance(block, FrameBlock):
+            self._frames += self._cut.push(block)
+        elif isinstance(block, SourceRows):
+            self._given.append(block)
+        else:
+            raise TypeError(f"expected frames and boxes, got {type(block).__name__}")
+        samples = []
+        while self._frames and self._given:
+            # Both come once a frame, in order.
+            frame, given = self._frames.popleft(), self._given.popleft()
+            assert frame.span == given.span, f"frame at {frame.span}, boxes at {given.span}"
+            samples.append(Sample(frame.data, frame.span, given.rows["boxes"]))
+        return samples
+
+    def finish(self) -> Sequence[Sample]:
+        return []
 
 
 def clip_boxes(

@@ -15,11 +15,12 @@ Tokens -> `L` (B, N, N), whether two are one by their sentences. Each token's tr
 carries V over to tokens: R = sigmoid(P V P^T), and both say `C` = (L + R) / 2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
@@ -28,22 +29,23 @@ from torch import Tensor, nn
 from vlpipe.models.layers.bert import WIDTHS, Bert
 from vlpipe.models.layers.body_vectors import BodyVectors
 from vlpipe.models.layers.character_graph import (
-    Scaled,
     hard_assignment,
     linked_tokens,
     own_clip_tracks,
-    part_likeness,
     soft_assignment,
 )
+from vlpipe.models.layers.character_scores import META_NUMBERS, Grounding, Tracks, TwoLayers
+from vlpipe.models.layers.input_projection import InputProjection
+from vlpipe.models.layers.sequences import real_positions
+from vlpipe.models.layers.word_context import WordContext
 from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
-from vlpipe.models.published_layouts.cisin import ENCODERS, NOT_READ, flat_key
+from vlpipe.models.published_layouts.cisin import BERT_ENTRY, ENCODERS, NOT_READ, flat_key
 from vlpipe.models.registry import register
 from vlpipe.stores import Features
 
-_SLOPE = 0.01
-_META_NUMBERS = 4
-_PUBLIC_META_WIDTH, _PUBLIC_SHARPNESS = 50, 5.0
+_PUBLIC_SHARPNESS = 5.0
+_BOX_SLOTS = ("boxes", "box_track", "box_frame")
 
 
 class CisinConfig(ModelConfig):
@@ -51,18 +53,20 @@ class CisinConfig(ModelConfig):
 
     variant: `thesis`, or `public` for what yj-yu/CiSIN does.
     text: `embeddings`, which are given; `base` or `small`, a BERT that is trained along and reads
-        word pieces, of which there are vocabulary_size. text_width: of given embeddings.
+        word pieces, of which there are vocabulary_size; `words`, a table of words and a two-way
+        LSTM over them, for little text. text_width: of given embeddings, and of `words`.
     body: pictures of the tracks go through a ResNet-50; off, vectors of key points are given.
     motion, box: parts of the grounding. parts: key points beside faces. gender: its classifier.
     text_graph, grounding_graph: which of L and R make C; one at least.
     is_joint: what C learns reaches grounding and tracks; off, they are trained apart.
     same_clip_prior: two tokens of a clip are others by default, by same_clip_value in P V.
     plus_text: V gains lambda P^T L P, with a learnt lambda (the tables' +Text).
-    max_tracks: of a clip, the longest ones.
+    normalise_inputs: faces, motion and boxes are centred and scaled by the statistics of the
+        training tracks, as an extractor without weights needs it.
     """
 
     variant: Literal["thesis", "public"] = "thesis"
-    text: Literal["embeddings", "base", "small"] = "embeddings"
+    text: Literal["embeddings", "words", "base", "small"] = "embeddings"
     text_width: PositiveInt = 768
     vocabulary_size: PositiveInt = 30522
     body: bool = False
@@ -79,7 +83,7 @@ class CisinConfig(ModelConfig):
     same_clip_prior: bool = True
     same_clip_value: float = -0.1
     plus_text: bool = False
-    max_tracks: PositiveInt = 8
+    normalise_inputs: bool = False
     dropout: float = Field(default=0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -87,112 +91,6 @@ class CisinConfig(ModelConfig):
         if not (self.text_graph or self.grounding_graph):
             raise ValueError("text_graph and grounding_graph are both off: nothing makes C")
         return self
-
-
-class TwoLayers(nn.Module):
-    """(..., in) -> (..., out): dense, leaky ReLU, dropout, dense, and `last`."""
-
-    def __init__(
-        self, num_in: int, hidden: int, num_out: int, dropout: float, last: str | None
-    ) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(num_in, hidden)
-        self.fc2 = nn.Linear(hidden, num_out)
-        self.dropout, self.last = nn.Dropout(dropout), last
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.fc2(self.dropout(F.leaky_relu(self.fc1(x), _SLOPE)))
-        if self.last == "tanh":
-            return x.tanh()
-        return F.leaky_relu(x, _SLOPE) if self.last == "leaky" else x
-
-
-class OneLayer(nn.Module):
-    """(..., in) -> (..., out): dense, leaky ReLU, dropout."""
-
-    def __init__(self, num_in: int, num_out: int, dropout: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(num_in, num_out)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.dropout(F.leaky_relu(self.fc1(x), _SLOPE)))
-
-
-class Grounding(nn.Module):
-    """G (B, N, M), equations (6.3) to (6.5)."""
-
-    def __init__(self, c: CisinConfig, text_width: int) -> None:
-        super().__init__()
-        is_public = c.variant == "public"
-        last, h = "tanh" if is_public else "leaky", c.hidden
-        self.text_face = TwoLayers(2 * text_width, h, h, c.dropout, last)
-        self.face = TwoLayers(c.face_width, h, h, c.dropout, last)
-        width = h
-        if c.motion:
-            self.text_motion = TwoLayers(2 * text_width, h, h, c.dropout, last)
-            self.motion = TwoLayers(c.motion_width, h, h, c.dropout, last)
-            width += h
-        if c.box:
-            meta_width = _PUBLIC_META_WIDTH if is_public else h
-            self.meta: nn.Module = (
-                OneLayer(_META_NUMBERS, meta_width, c.dropout)
-                if is_public
-                else TwoLayers(_META_NUMBERS, h, meta_width, c.dropout, last)
-            )
-            width += meta_width
-        # The public code drops nothing between the last two layers.
-        self.score = TwoLayers(width, h, 1, 0.0 if is_public else c.dropout, None)
-        self.config = c
-
-    def forward(
-        self, someone: Tensor, action: Tensor, face: Tensor, motion: Tensor | None, meta: Tensor
-    ) -> Tensor:
-        """someone, action: (B, N, D). face: (B, M, 512), motion: (B, M, 1024), meta: (B, M, 4)."""
-        c, shape = self.config, (-1, someone.shape[1], -1, -1)
-        is_public = c.variant == "public"
-        text = torch.cat([action, someone] if is_public else [someone, action], dim=-1)
-        found = [self.text_face(text)[:, :, None] * self.face(face)[:, None]]  # (B, N, M, H)
-        if c.motion:
-            assert motion is not None
-            moved = self.text_motion(text)[:, :, None] * self.motion(motion)[:, None]
-            found.insert(0 if is_public else 1, moved)
-        if c.box:
-            found.insert(0, self.meta(meta)[:, None].expand(shape))
-        return cast(Tensor, self.score(torch.cat(found, dim=-1))).squeeze(-1)
-
-
-class Tracks(nn.Module):
-    """V (B, M, M), equations (6.7) to (6.9), above 0 for one person."""
-
-    def __init__(self, c: CisinConfig) -> None:
-        super().__init__()
-        if c.variant == "thesis":
-            self.face = TwoLayers(c.face_width, c.hidden, c.hidden, c.dropout, "leaky")
-        self.face_scale = Scaled()
-        self.part_scale = Scaled() if c.parts else None
-        self.config = c
-
-    def forward(
-        self, face: Tensor, has_face: Tensor, parts: Tensor | None, visible: Tensor | None
-    ) -> dict[str, Tensor]:
-        """face: (B, M, 512), has_face: bool (B, M); parts: (B, M, 17, 2048), visible: bool
-        (B, M, 17). Returns f, V and, with parts, q."""
-        is_public = self.config.variant == "public"
-        seen = face if is_public else self.face(face)
-        # The product of what was not seen is 0, its score the bias.
-        seen = seen * has_face[..., None]
-        f = self.face_scale(seen @ seen.mT)
-        found, total = {"f": f}, 2 * f if is_public else f
-        if self.part_scale is not None:
-            assert parts is not None
-            assert visible is not None
-            parts = F.normalize(parts, dim=-1) if is_public else parts
-            q = found["q"] = self.part_scale(part_likeness(parts, visible))
-            total = total + q
-        count = 3 if self.part_scale is not None else 2
-        found["V"] = torch.tanh(total / count) if is_public else total
-        return found
 
 
 @register("cisin")
@@ -203,6 +101,7 @@ class Cisin(Model):
     code: ClassVar[str] = "https://github.com/yj-yu/CiSIN"
     tasks: ClassVar[tuple[str, ...]] = ("reid",)
     Config: ClassVar[type[ModelConfig]] = CisinConfig
+    rows_may_be_none: ClassVar[bool] = True  # a clip without persons
     slots: ClassVar[Mapping[str, FeatureSlot]] = MappingProxyType(
         {
             "face": FeatureSlot("track_faces", "the mean face of each track"),
@@ -211,6 +110,11 @@ class Cisin(Model):
             "motion": FeatureSlot("track_motion", "I3D's map in each track", is_optional=True),
             "parts": FeatureSlot("body_parts", "vectors of 17 key points", is_optional=True),
             "visible": FeatureSlot("body_parts_visible", "which are visible", is_optional=True),
+            "boxes": FeatureSlot("person_tracks", "all boxes of the tracks", is_optional=True),
+            "box_track": FeatureSlot("person_tracks_id", "the track of each box", is_optional=True),
+            "box_frame": FeatureSlot(
+                "person_tracks_frame", "the frame of each box", is_optional=True
+            ),
         }
     )
     training_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -220,15 +124,18 @@ class Cisin(Model):
         PublishedResult("reid", "mvad-names", "grounding", 68.4, "CiSIN"),
         PublishedResult("reid", "mvad-names", "video", 80.6, "CiSIN"),
         PublishedResult("reid", "mvad-names", "text", 76.7, "CiSIN"),
-        PublishedResult("reid", "lsmdc2019", "accuracy", 67.3, "CiSIN"),
+        PublishedResult("reid", "lsmdc-2019", "accuracy", 67.3, "CiSIN"),
     )
 
     def __init__(self, config: ModelConfig, task: str) -> None:
         super().__init__(config, task)
         c = self.config = cast(CisinConfig, config)
-        width = c.text_width if c.text == "embeddings" else WIDTHS[c.text]
-        self.encoder = (
-            None if c.text == "embeddings" else Bert(c.text, c.vocabulary_size, c.dropout)
+        width, self.encoder = _text_encoder(c)
+        widths = {"face": c.face_width, "motion": c.motion_width, "meta": META_NUMBERS}
+        self.norms = nn.ModuleDict(
+            {name: InputProjection(w, None, is_normalised=True) for name, w in widths.items()}
+            if c.normalise_inputs
+            else {}
         )
         self.body = BodyVectors() if c.body else None
         self.ground = Grounding(c, width)
@@ -259,23 +166,30 @@ class Cisin(Model):
         features: Mapping[str, Features],
         window_s: tuple[float, float] | None = None,
     ) -> dict[str, Tensor]:
-        """The M longest tracks of one clip, at most max_tracks, by falling length: `track_row`
-        int64 (M,), their rows in the store; face, meta, motion, parts, visible float32 and
-        has_face bool, (M, ...). `join_clips` makes one set of five of them."""
-        c = cast(CisinConfig, config)
-        rows = np.arange(len(features["meta"].rows))
+        """The M tracks of one clip by falling length: `track_row` int64 (M,), their rows in the
+        store; face, meta, motion, parts, visible float32 and has_face bool, (M, ...).
+
+        Where the slots of boxes are filled, R boxes of these tracks: `boxes` float32 (R, 4),
+        `box_track` int64 (R,), which of the M, `box_frame` int64 (R,), `box_s` float64 (R, 2),
+        seconds. `models/tasks/reid.py` makes a set of five clips.
+        """
+        del config
+        meta = features["meta"]
+        numbers = np.asarray(meta.rows, np.float64).reshape(-1, META_NUMBERS)
+        rows = np.arange(len(numbers))
         if window_s is not None:
             start_s, end_s = window_s
-            spans = features["meta"].spans
-            rows = rows[(spans[:, 1] > start_s) & (spans[:, 0] < end_s)]
-        lengths = np.asarray(features["meta"].rows, np.float64).reshape(-1, _META_NUMBERS)[rows, 3]
-        rows = rows[np.argsort(-lengths, kind="stable")][: c.max_tracks]
+            rows = rows[(meta.spans[:, 1] > start_s) & (meta.spans[:, 0] < end_s)]
+        rows = rows[np.argsort(-numbers[rows, 3], kind="stable")]
         prepared = {
             slot: torch.from_numpy(np.asarray(values.rows[rows], np.float32))
             for slot, values in features.items()
+            if slot not in _BOX_SLOTS
         }
         prepared["has_face"] = prepared.pop("face_count").flatten() > 0
         prepared["track_row"] = torch.from_numpy(rows)
+        if set(_BOX_SLOTS) <= set(features):
+            prepared |= _boxes_of(features, rows)
         return prepared
 
     def forward(
@@ -301,8 +215,8 @@ class Cisin(Model):
         """Characters of B sets of clips.
 
         token_clip: int (B, N), track_clip: int (B, M), the clip of each; -1 is padding.
-        someone, action: float (B, N, D) of the tokens and of their verbs; or, with a BERT, pieces
-        int (B, L), pieces_length (B,), and the pieces someone_at, action_at int (B, N).
+        someone, action: float (B, N, D) of the tokens and of their verbs; or, with a text encoder,
+        pieces int (B, L), pieces_length (B,), and the pieces someone_at, action_at int (B, N).
         face: (B, M, 512) of length 1, has_face: bool (B, M), None: where face is not 0. motion:
         (B, M, 1024). meta: (B, M, 4). parts: (B, M, 17, 2048) of length 1 and visible (B, M, 17),
         not 0 where true; or, with a body network, images (B, M, 3, 224, 224), ImageNet's mean
@@ -332,6 +246,10 @@ class Cisin(Model):
         is_own = own_clip_tracks(token_clip, track_clip)
         if has_face is None:
             has_face = face.abs().amax(dim=-1) > 0
+        if self.norms:
+            face = self.norms["face"](face, has_face & is_track)
+            meta = self.norms["meta"](meta, is_track)
+            motion = self.norms["motion"](motion, is_track) if c.motion else None
 
         outputs = self.video(face, has_face, parts, None if visible is None else visible != 0)
         outputs = {name: value.masked_fill(~both_tracks, 0) for name, value in outputs.items()}
@@ -371,12 +289,10 @@ class Cisin(Model):
         action_at: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         if pieces is None or someone_at is None or action_at is None or self.encoder is None:
-            raise TypeError("give pieces, someone_at and action_at to a network with a BERT")
-        mask = torch.ones_like(pieces, dtype=torch.bool)
-        if length is not None:
-            places = torch.arange(pieces.shape[1], device=pieces.device)
-            mask = places < length[:, None]
-        read = self.encoder(pieces, mask)  # (B, L, D)
+            raise TypeError("give pieces, someone_at and action_at to a network that reads text")
+        if length is None:
+            length = torch.full((len(pieces),), pieces.shape[1], device=pieces.device)
+        read = self.encoder(pieces, real_positions(length, pieces.shape[1]))  # (B, L, D)
         if self.config.variant == "public":
             read = F.gelu(read)
         rows = torch.arange(len(pieces), device=pieces.device)[:, None]
@@ -404,14 +320,43 @@ class Cisin(Model):
         """The weights by the formulas' names."""
         return {_own_to_flat(key): value.detach().cpu() for key, value in self.state_dict().items()}
 
+    @classmethod
+    def own_entry(cls, key: str) -> str:
+        """Also of BERT alone, with or without `bert.` in front, and its LayerNorm's old names."""
+        key = flat_key(key)
+        if BERT_ENTRY.match(key):
+            key = f"encoder.bert.{key.removeprefix('bert.')}"
+            return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+                "LayerNorm.beta", "LayerNorm.bias"
+            )
+        return f"body.{key}" if key.startswith("body.") and "body.body." not in key else key
 
-def join_clips(clips: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tracks of a set of clips, each as `Cisin.prepare` gives them, as the tensors of one set:
-    (M, ...) for all clips, and `track_clip` int64 (M,)."""
-    joined = {name: torch.cat([clip[name] for clip in clips]) for name in clips[0]}
-    counts = torch.tensor([len(clip["face"]) for clip in clips])
-    joined["track_clip"] = torch.arange(len(clips)).repeat_interleave(counts)
-    return joined
+
+def _text_encoder(c: CisinConfig) -> tuple[int, nn.Module | None]:
+    """The width of what stands for a token, and what makes it of pieces."""
+    if c.text == "embeddings":
+        return c.text_width, None
+    if c.text == "words":
+        return c.text_width, WordContext(c.vocabulary_size, c.text_width, c.dropout)
+    return WIDTHS[c.text], Bert(c.text, c.vocabulary_size, c.dropout)
+
+
+def _boxes_of(features: Mapping[str, Features], rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+    """The boxes of the tracks with these rows; tracks have their rows in the order of their ids."""
+    ids = np.asarray(features["box_track"].rows).reshape(-1)
+    _, table_rows = np.unique(ids, return_inverse=True)
+    places = np.full(len(features["meta"].rows), -1)
+    places[rows] = np.arange(len(rows))
+    of_box = places[table_rows]
+    kept = of_box >= 0
+    return {
+        "boxes": torch.from_numpy(np.asarray(features["boxes"].rows, np.float32)[kept]),
+        "box_track": torch.from_numpy(of_box[kept]),
+        "box_frame": torch.from_numpy(
+            np.asarray(features["box_frame"].rows, np.int64).reshape(-1)[kept]
+        ),
+        "box_s": torch.from_numpy(np.asarray(features["boxes"].spans, np.float64)[kept]),
+    }
 
 
 def _own_to_flat(key: str) -> str:

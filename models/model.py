@@ -63,6 +63,9 @@ class Model(nn.Module):
     tasks: ClassVar[tuple[str, ...]]
     Config: ClassVar[type[ModelConfig]]
     slots: ClassVar[Mapping[str, FeatureSlot]] = MappingProxyType({})
+    rows_may_be_none: ClassVar[bool] = False
+    """Whether a video whose features are stored without rows (nobody in it) can be read."""
+
     training_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Settings of the training (learning_rate, batch_size, epochs, ...) that the paper used."""
 
@@ -135,6 +138,12 @@ class Model(nn.Module):
     def published_state(self) -> dict[str, Tensor] | None:
         """The weights in the authors' layout; None if this configuration cannot be written so."""
         return None
+
+    @classmethod
+    def own_entry(cls, key: str) -> str:
+        """The entry here that an entry of a file given as `init_from` goes to; default: the same
+        name. For parts that are published alone, such as a text encoder."""
+        return key
 
     @classmethod
     def published_file_name(cls, task: str, value: float) -> str | None:

@@ -31,8 +31,8 @@ class InputProjection(nn.Module):
         return F.relu(cast(Tensor, self.map(x)) * self.scale)
 
     def _scaled(self, rows: Tensor) -> Tensor:
-        """rows: (n, num_in). One row alone has no spread to learn from."""
+        """rows: (n, num_in). One row alone, or none, has no spread to learn from."""
         assert self.norm is not None
-        if len(rows) == 1:
+        if len(rows) < 2:
             return F.batch_norm(rows, self.norm.running_mean, self.norm.running_var)
         return cast(Tensor, self.norm(rows))

@@ -129,6 +129,11 @@ class Task(ABC, Generic[E]):
         """The words of the vocabulary by id; empty without one. Word vectors are looked up so."""
         return ()
 
+    def notes(self) -> Sequence[str]:
+        """What a user should know of how examples are read, for the end of a training and its
+        report; nothing by default."""
+        return ()
+
     # tensors
 
     @abstractmethod

@@ -35,7 +35,11 @@ def available_examples(
     never extracted is left out, since nobody knows whether it is silent.
     """
     present: dict[str, bool] = {}
-    required = {feature for slot, feature in slots.items() if not model.slots[slot].is_optional}
+    required = {
+        feature
+        for slot, feature in slots.items()
+        if not model.slots[slot].is_optional and not model.rows_may_be_none
+    }
     readers = [(store[feature], feature in required) for feature in dict.fromkeys(slots.values())]
     kept, left_out = [], []
     for example in examples:
@@ -98,13 +102,14 @@ class PreparedVideos:
         return prepared
 
     def features(self, video_id: str) -> dict[str, Features]:
-        """Rows and spans by slot; an optional slot of which the video has no rows is not in it."""
+        """Rows and spans by slot; an optional slot of which the video has no rows is not in it,
+        unless the model's rows may be none."""
         features: dict[str, Features] = {}
         read: dict[str, Features] = {}
         for slot, reader in self._readers.items():
             if reader.name not in read:  # two slots may be filled by one feature
                 read[reader.name] = Features(*reader.read(video_id, with_spans=True))
-            if len(read[reader.name].rows):
+            if len(read[reader.name].rows) or self._model.rows_may_be_none:
                 features[slot] = read[reader.name]
             elif not self._model.slots[slot].is_optional:
                 raise UsageError(

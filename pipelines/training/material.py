@@ -219,6 +219,8 @@ def take_over(model: Model, task: Task[Any], source: Path) -> int:
 
     path = RunFolder(source).best if source.is_dir() else source
     found, own = read_state_dict(path), model.state_dict()
+    if not source.is_dir():
+        found = {model.own_entry(key): value for key, value in found.items()}
     fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise UsageError(f"{path} has no entry in common with model {model.name!r}")

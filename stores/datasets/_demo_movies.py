@@ -15,9 +15,10 @@ from vlpipe.stores.datasets._demo_scene import (
     Scene,
 )
 from vlpipe.stores.datasets._demo_script import HEIGHTS, HOMES, generator
+from vlpipe.stores.datasets._stories import CLIPS_OF_STORY
 
 STORY_FPS = 15
-CLIPS_OF_STORY = 5
+
 STORIES_OF_MOVIE = 4
 
 _MOVIE_WORDS = ("QUIET", "SECOND", "LAST", "LONG", "BRIGHT", "HIDDEN", "NARROW", "OPEN")

@@ -52,7 +52,7 @@ def story_files(seed: int, movies: Sequence[Movie]) -> dict[str, str]:
             f"{clip.name}\t{','.join(_person_id(movie, p) for p in said.people) or NO_IDS}"
             for movie, clip, said in told
         )
-    return files | _names_files(seed, movies)
+    return files | _names_files(seed, movies) | _box_files(movies)
 
 
 def tell(clip: StoryClip, rng: random.Random) -> Told:
@@ -88,6 +88,7 @@ def _person_id(movie: Movie, person: Character) -> str:
 def _names_files(seed: int, movies: Sequence[Movie]) -> dict[str, str]:
     names: dict[str, dict[str, dict[str, dict[str, Tracks]]]] = {}
     mentions, characters = [], []
+    splits: dict[str, list[str]] = {split: [] for split in LSMDC_SPLITS}
     for movie in movies:
         videos: dict[str, dict[str, Tracks]] = {}
         for number, clip in enumerate(clip for story in movie.stories for clip in story):
@@ -96,6 +97,7 @@ def _names_files(seed: int, movies: Sequence[Movie]) -> dict[str, str]:
             sentence = said.with_names(lambda person: f"<PERSON>{person.name}</PERSON>")
             values = (movie.name, f"DVS{number}", clip.name, sentence)
             mentions.append(dict(zip(MENTION_COLUMNS, values, strict=True)))
+            splits[movie.split].append(f"{movie.name}_DVS{number}")
         names[movie.name] = {
             "characters": {
                 person.name: {
@@ -111,11 +113,27 @@ def _names_files(seed: int, movies: Sequence[Movie]) -> dict[str, str]:
             seen = look(Figure(person.shape, person.color, person.pattern, 1.0, 0.0))
             values = (movie.name, person.name, "F" if person.is_female else "M", seen)
             characters.append(dict(zip(CHARACTER_COLUMNS, values, strict=True)))
-    return {
+    return {f"mvad_names/{split}.txt": _lines(clips) for split, clips in splits.items()} | {
         "mvad_names/mvad-names.json": json.dumps(names, separators=(",", ":")) + "\n",
         "mvad_names/captions.csv": table_text(MENTION_COLUMNS, mentions),
         "mvad_names/characters.csv": table_text(CHARACTER_COLUMNS, characters),
     }
+
+
+def _box_files(movies: Sequence[Movie]) -> dict[str, str]:
+    """Where somebody is in each frame, without telling who: what a detector would find."""
+    files = {}
+    for clip in (clip for movie in movies for story in movie.stories for clip in story):
+        found = sorted(
+            box for tracks in clip_tracks(clip).values() for track in tracks for box in track
+        )
+        given = {
+            "boxes": [place for _, *place in found],
+            "labels": [0] * len(found),
+            "frames": [frame for frame, *_ in found],
+        }
+        files[f"boxes/{clip.name}.json"] = json.dumps(given, separators=(",", ":")) + "\n"
+    return files
 
 
 def clip_tracks(clip: StoryClip) -> dict[str, Tracks]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from vlpipe.stores.datasets._captions import SentenceBlank, SentenceChoice, SentencePair
-from vlpipe.stores.datasets._ids import id_problem
-from vlpipe.stores.datasets._media_files import same_file, walk_media
+from vlpipe.stores.datasets._named_clips import media_below, named_clip
 from vlpipe.stores.datasets._registry import Dataset, DatasetCheck, TableCheck, Video
 from vlpipe.stores.errors import AnnotationError, UsageError
 
@@ -87,7 +86,7 @@ class SentencePairDataset(Dataset):
         """All videos that the rows of the split name, in the order of their first one."""
         self._require_split(split)
         self.left_out = ()
-        media = self._media()
+        media = media_below(self)
         splits = self.splits if split is None else (split,)
         named: dict[str, str] = {}
         for name in (name for name in splits if name in self.pair_splits):
@@ -98,7 +97,7 @@ class SentencePairDataset(Dataset):
             if not table.is_required and table.split in splits and path.is_file():
                 for row in table.read(path):
                     named.setdefault(row.video_id, table.split)
-        return [_video(video_id, of_split, media) for video_id, of_split in named.items()]
+        return [named_clip(video_id, of_split, media) for video_id, of_split in named.items()]
 
     def check(self) -> DatasetCheck:
         tables = [self._checked(table) for table in self.tables()]
@@ -107,7 +106,7 @@ class SentencePairDataset(Dataset):
             for table in tables
         )
         videos = self.videos() if is_readable else []
-        media = self._media()
+        media = media_below(self)
         return DatasetCheck.of_media(self, tables, videos, media)
 
     def _checked(self, table: SentenceTable) -> TableCheck:
@@ -128,22 +127,3 @@ class SentencePairDataset(Dataset):
             raise UsageError(
                 f"the {what} of dataset {self.name!r} have no split {split!r}; they have: {known}"
             )
-
-    def _media(self) -> dict[str, list[Path]]:
-        media, unlisted = dict[str, list[Path]](), list[str]()
-        for path in walk_media(self.root, unlisted):
-            media.setdefault(path.stem, []).append(path)
-        self.left_out += tuple(line for line in unlisted if line not in self.left_out)
-        return media
-
-
-def _video(video_id: str, split: str, media: dict[str, list[Path]]) -> Video:
-    problem = id_problem(video_id)
-    if problem is not None:
-        return Video(video_id, None, split, problem, "bad_id")
-    present = [path for path in media.get(video_id, []) if path.exists()]
-    if len(present) > 1 and not same_file(present):
-        named = " and ".join(str(path) for path in present)
-        reason = f"{len(present)} files have the id {video_id!r}: {named}; keep one of them"
-        return Video(video_id, None, split, reason, "duplicate_id")
-    return Video(video_id, present[0] if present else None, split)

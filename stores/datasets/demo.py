@@ -6,6 +6,7 @@
     dataset/, gifs/               TGIF-QA: twelve question tables, GIFs without sound
     activitynet/, videos/         ActivityNet Captions: MP4s of several events, a tone for each act
     lsmdc/, mvad_names/, stories/ LSMDC 2019, M-VAD Names: sets of five clips about the same figures
+    boxes/                        where figures are in the frames of stories, for `given_boxes`
     msrvtt/                       JSFusion: retrieval, multiple-choice and fill-in tables, all clips
 """
 
@@ -13,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vlpipe.stores.datasets._captions import (
     DenseCaptions,
@@ -48,6 +49,8 @@ class DemoDataset(TgifDataset):
     homepage = "vlpipe demo"
     terms = "none: it is generated"
     splits = ("train", "val", "test")
+    story_splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    drops_silent_sets: ClassVar[bool] = True
 
     def __init__(self, root: Path | str) -> None:
         super().__init__(root)

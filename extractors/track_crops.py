@@ -1,0 +1,220 @@
+"""How each person track looks: the mean vector of some of its crops, a row a track.
+
+The plain way to tell persons apart over clips, beside `track_faces` and `body_parts` (CiSIN's
+tables compare with ResNet-50 on whole persons: Yu et al., ECCV 2020). It needs neither face nor key
+points, and takes any figure that has a track. Reads `person_tracks` and the same frames.
+
+Data flow: of each track up to `max_crops` boxes, evenly spread over its frames, cut at whole pixels
+and scaled to crop x crop -> (K, 3, crop, crop), normalised -> ResNet's `pool5` (K, D) -> mean over
+the K: `look` (M, D), of length 1 unless `normalise` is off, `track` (M), `count` (M), which is K.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from vlpipe.extractors.body_parts import cut_person
+from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output, Source
+from vlpipe.extractors.inputs.frame_normalisation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise_frames,
+)
+from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.people.rows import MadeRows, Span, gather_rows
+from vlpipe.extractors.person_track_table import TrackSummaries
+from vlpipe.extractors.registry import find_extractor, register
+from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
+
+_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+_WIDTHS = {"resnet18": 512, "resnet34": 512}
+_WIDE = 2048
+
+
+class TrackCropsConfig(ExtractorConfig):
+    """Which network sees which crops.
+
+    fps: frames a second, as in `person_tracks`. network: of torchvision.
+    crop: pixels of the edges that crops are scaled to, whatever their shape.
+    max_crops: of a track. normalise: scale the means to length 1.
+    """
+
+    fps: float | None = Field(default=24.0, gt=0)
+    network: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
+    crop: PositiveInt = 224
+    max_crops: PositiveInt = 8
+    normalise: bool = True
+
+
+@register("track_crops")
+class TrackCrops(Extractor):
+    """The looks of tracks; all outputs share the row index (track)."""
+
+    version: ClassVar[int] = 1
+    Config: ClassVar[type[ExtractorConfig]] = TrackCropsConfig
+    batch_size: ClassVar[int] = 8
+    # Some four crops of 4.1 each at 224 pixels.
+    gflop_per_sample: ClassVar[float] = 16.4
+    description: ClassVar[str] = (
+        "ResNet vectors of person tracks: the mean over crops, a row a track"
+    )
+
+    @classmethod
+    def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
+        return {n: find_extractor(n).published_checkpoints()[n] for n in _NETWORKS}
+
+    @classmethod
+    def required_roles(cls, config: ExtractorConfig) -> tuple[str, ...]:
+        return (cast(TrackCropsConfig, config).network,)
+
+    @classmethod
+    def sources(cls, config: ExtractorConfig) -> Mapping[str, Source]:
+        return {"tracks": Source("person_tracks", {"fps": cast(TrackCropsConfig, config).fps})}
+
+    @classmethod
+    def media_request(cls, config: ExtractorConfig) -> MediaRequest:
+        return FrameRequest(fps=cast(TrackCropsConfig, config).fps)
+
+    @classmethod
+    def declare_outputs(cls, config: ExtractorConfig) -> tuple[Output, ...]:
+        width = _WIDTHS.get(cast(TrackCropsConfig, config).network, _WIDE)
+        return (
+            Output(cls.name, "look", (width,), ("channel",)),
+            Output(f"{cls.name}_id", "track", (), (), "int32"),
+            Output(f"{cls.name}_count", "count", (), (), "int32"),
+        )
+
+    @classmethod
+    def samples_per_second(cls, config: ExtractorConfig) -> float:
+        del config
+        return 0.1
+
+    @classmethod
+    def build_network(cls, config: ExtractorConfig) -> nn.Module:
+        resnet = find_extractor(cast(TrackCropsConfig, config).network)
+        return resnet.build_network(resnet.Config())
+
+    @classmethod
+    def initialise_untrained(cls, network: nn.Module) -> None:
+        find_extractor(_NETWORKS[0]).initialise_untrained(network)
+
+    @classmethod
+    def load(cls, network: nn.Module, checkpoints: Mapping[str, Checkpoint]) -> None:
+        for role, checkpoint in checkpoints.items():
+            find_extractor(role).load(network, {role: checkpoint})
+
+    @classmethod
+    def check_checkpoint(cls, role: str, checkpoint: Checkpoint) -> None:
+        find_extractor(role).check_checkpoint(role, checkpoint)
+
+    def note(self, info: MediaInfo, num_rows: int) -> str | None:
+        del info
+        return "no_persons" if num_rows == 0 else None
+
+    def sampler(self, info: MediaInfo) -> Sampler:
+        del info
+        settings = cast(TrackCropsConfig, self.spec.config)
+        return _CropSampler(settings.crop, settings.max_crops)
+
+    def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
+        images = torch.from_numpy(samples).to(self.device)  # (B, crop, crop, 3) uint8
+        return normalise_frames(images, IMAGENET_MEAN, IMAGENET_STD)  # (B, 3, crop, crop)
+
+    def infer(self, samples: Sequence[Sample]) -> Inferred:
+        """One row a track; see `Extractor.infer`."""
+        return gather_rows(self, [self._look(sample) for sample in samples])
+
+    def _look(self, sample: Sample) -> MadeRows:
+        track, crops = cast(tuple[int, npt.NDArray[np.uint8]], sample.context)
+        size = self.batch_size
+        vectors = [
+            self.run_network(self.to_input(crops[first : first + size]))["pool5"].float()
+            for first in range(0, len(crops), size)
+        ]
+        look = torch.cat(vectors).mean(dim=0)
+        if cast(TrackCropsConfig, self.spec.config).normalise:
+            look = F.normalize(look, dim=0)
+        rows: dict[str, npt.NDArray[Any]] = {
+            "look": look.cpu().numpy()[None],
+            "track": np.array([track], np.int32),
+            "count": np.array([len(crops)], np.int32),
+        }
+        return MadeRows(rows, np.array([sample.span], np.float64))
+
+
+class EvenlySpread:
+    """At most so many of the items that are added, evenly spread over them, the first among.
+
+    Kept are those whose numbers are multiples of a step, which doubles when they get too many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.items: list[npt.NDArray[np.uint8]] = []
+        self._most, self._step, self._added = most, 1, 0
+
+    def wants_next(self) -> bool:
+        """Whether the next item is one to keep."""
+        return self._added % self._step == 0
+
+    def add(self, item: npt.NDArray[np.uint8] | None) -> None:
+        """The next item; None if it is not wanted."""
+        if item is not None and self.wants_next():
+            if len(self.items) == self._most:
+                self.items = self.items[::2]
+                self._step *= 2
+            if self.wants_next():
+                self.items.append(item)
+        self._added += 1
+
+
+class _CropSampler:
+    """At the end of the video one sample a track, with its id and crops [K, crop, crop, 3].
+
+    They are its context: of data of several shapes batches would be filled in another order.
+    """
+
+    def __init__(self, edge: int, max_crops: int) -> None:
+        self._edge, self._max_crops = edge, max_crops
+        # Frames wait for their tracks, as many as the detector's batch and the tracker hold back.
+        self._frames: deque[tuple[Span, npt.NDArray[np.uint8]]] = deque()
+        self._tracks: deque[SourceRows] = deque()
+        self._summaries = TrackSummaries()
+        self._crops: dict[int, EvenlySpread] = {}
+
+    def push(self, block: Block) -> Sequence[Sample]:
+        if isinstance(block, FrameBlock):
+            for frame, (start, end) in zip(block.frames, block.spans.tolist(), strict=True):
+                self._frames.append(((start, end), frame))
+        elif isinstance(block, SourceRows):
+            self._tracks.append(block)
+        else:
+            raise TypeError(f"expected frames and tracks, got {type(block).__name__}")
+        while self._frames and self._tracks:
+            # Both come once a frame, in order.
+            self._cut(*self._frames.popleft(), self._tracks.popleft())
+        return []
+
+    def _cut(self, span: Span, frame: npt.NDArray[np.uint8], tracks: SourceRows) -> None:
+        assert span == tracks.span, f"frame at {span}, tracks at {tracks.span}"
+        self._summaries.add(tracks)
+        rows = tracks.rows
+        for row, track in enumerate(rows["track"].tolist()):
+            kept = self._crops.setdefault(track, EvenlySpread(self._max_crops))
+            crop = None
+            if kept.wants_next():
+                crop, _ = cut_person(frame, rows["boxes"][row], rows["keypoints"][row], self._edge)
+            kept.add(crop)
+
+    def finish(self) -> Sequence[Sample]:
+        return [
+            Sample(np.empty(0, np.uint8), summary.span, (track, np.stack(self._crops[track].items)))
+            for track, summary in self._summaries.by_id().items()
+        ]
