@@ -27,7 +27,7 @@ from vlpipe.models.layers.identity_losses import (
 from vlpipe.models.metrics.story import story_figures, trivial_record
 from vlpipe.models.story_text import MENTION, EncodedStory, Sentence, StoryVocabulary
 from vlpipe.models.tasks.registry import register_task
-from vlpipe.models.tasks.task import Batch, Clip, Record, Task, TaskSettings
+from vlpipe.models.tasks.task import Batch, Clip, Record, Shown, Task, TaskSettings
 from vlpipe.models.track_labels import frames_of_seconds, label_tracks
 from vlpipe.models.verbs import VerbRule, verb_finder
 from vlpipe.stores.datasets import Dataset, Story, Track
@@ -382,6 +382,13 @@ class ReidTask(Task[StoryExample]):
     def metrics(self, records: Sequence[Record]) -> dict[str, float]:
         return story_figures(records)
 
+    def shown(self, record: Record) -> Shown:
+        given, right = (
+            with_ids(record, ids) for ids in (record["prediction"], record["answer"] or ())
+        )
+        is_right = record["prediction"] == record["answer"]
+        return Shown(record["question"], given, right, is_right)
+
     def baseline(
         self, train: Sequence[StoryExample], examples: Sequence[StoryExample]
     ) -> list[Record]:
@@ -406,6 +413,16 @@ class ReidTask(Task[StoryExample]):
                     own = ",".join(f"[{next(ids)}]" for _ in range(clip["mentions"]))
                     file.write(f"{clip['video_id']}\t{own or '_'}\r\n")
         return path
+
+
+def with_ids(record: Record, ids: Sequence[int]) -> str:
+    """The sentences with [0], [1] in the place of each SOMEONE; as they are without ids."""
+    parts = record["question"].split(MENTION)
+    if len(ids) != len(parts) - 1:
+        return str(record["question"])
+    return "".join(f"{part}[{number}]" for part, number in zip(parts, ids, strict=False)) + str(
+        parts[-1]
+    )
 
 
 def _padded(name: str, parts: Sequence[Tensor]) -> Tensor:
