@@ -1,5 +1,7 @@
 """Local ids of characters from pairs that may contradict each other."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -29,6 +31,42 @@ def character_ids(
         for token in group:
             ids[token] = number
     return ids
+
+
+def track_characters(
+    ids: Sequence[int], mention_tracks: Sequence[int], same_tracks: npt.ArrayLike
+) -> list[int]:
+    """The character of each of M tracks: that of the mentions which are grounded on it, else of the
+    tracks that it is one person with, else a new one, whose ids come after those of the mentions.
+
+    ids: of N mentions. mention_tracks: for each its track, -1 without one. same_tracks: [M, M], two
+    are one person above 0. Of several characters the one with the most mentions on a track, and
+    the one whose tracks are most alike on average.
+    """
+    table = np.asarray(same_tracks, np.float64)
+    count = len(table)
+    votes: list[Counter[int]] = [Counter() for _ in range(count)]
+    for number, track in zip(ids, mention_tracks, strict=True):
+        if track >= 0:
+            votes[track][number] += 1
+    given = [of_track.most_common(1)[0][0] if of_track else -1 for of_track in votes]
+    found = list(given)
+    known = sorted(set(given) - {-1})
+    for track in (m for m in range(count) if given[m] < 0):
+        means = {
+            number: float(np.mean([table[track, m] for m in range(count) if given[m] == number]))
+            for number in known
+        }
+        best = max(means, key=means.__getitem__, default=-1)
+        if best >= 0 and means[best] > 0:
+            found[track] = best
+    rest = [track for track in range(count) if found[track] < 0]
+    if rest:
+        first = max(ids, default=-1) + 1
+        same = (table[np.ix_(rest, rest)] > 0).astype(np.float64)
+        for track, number in zip(rest, character_ids(same), strict=True):
+            found[track] = first + number
+    return found
 
 
 def _components(table: npt.NDArray[np.float64], threshold: float) -> list[list[int]]:

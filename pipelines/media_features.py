@@ -111,4 +111,21 @@ def _extractors(
             own["outputs"] = (*own.get("outputs", ()), provenance["output"])
         if provenance.get("weights", {}).get("untrained"):
             weights[name] = "untrained"
-    return tuple(settings), settings, weights
+    names = tuple(settings)
+    for provenance in provenances.values():
+        _add_sources(provenance, settings, weights)
+    return names, settings, weights
+
+
+def _add_sources(
+    provenance: Mapping[str, Any], settings: dict[str, dict[str, Any]], weights: dict[str, str]
+) -> None:
+    """Settings and weights of what an extractor reads, of what that reads, and so on."""
+    for source in provenance.get("sources", {}).values():
+        name = source["extractor"]["name"]
+        # The outputs of a source are those that its readers ask for.
+        config = {key: value for key, value in source["config"].items() if key != "outputs"}
+        settings.setdefault(name, config)
+        if source.get("weights", {}).get("untrained"):
+            weights[name] = "untrained"
+        _add_sources(source, settings, weights)

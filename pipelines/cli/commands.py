@@ -26,6 +26,7 @@ from vlpipe.pipelines.cli import (
     train,
     train_commonsense,
     weights,
+    who,
 )
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("ask", epilog=ask.EXAMPLE)(ask.ask)
 app.command("search", epilog=search.EXAMPLE)(search.search)
 app.command("caption", epilog=caption.EXAMPLE)(caption.caption)
+app.command("who", epilog=who.EXAMPLE)(who.who)
 app.command("people", epilog=people.EXAMPLE)(people.people)
 app.command("deploy", epilog=deploy.EXAMPLE)(deploy.deploy)
 app.add_typer(datasets.app, name="datasets")
