@@ -44,12 +44,14 @@ class TrackCropsConfig(ExtractorConfig):
 
     fps: frames a second, as in `person_tracks`. network: of torchvision.
     crop: pixels of the edges that crops are scaled to, whatever their shape.
+    inset: share of a box's edges that is left out on each side, where the background shows.
     max_crops: of a track. normalise: scale the means to length 1.
     """
 
     fps: float | None = Field(default=24.0, gt=0)
     network: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
     crop: PositiveInt = 224
+    inset: float = Field(default=0.0, ge=0, lt=0.5)
     max_crops: PositiveInt = 8
     normalise: bool = True
 
@@ -122,7 +124,7 @@ class TrackCrops(Extractor):
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
         settings = cast(TrackCropsConfig, self.spec.config)
-        return _CropSampler(settings.crop, settings.max_crops)
+        return _CropSampler(settings)
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
         images = torch.from_numpy(samples).to(self.device)  # (B, crop, crop, 3) uint8
@@ -148,6 +150,12 @@ class TrackCrops(Extractor):
             "count": np.array([len(crops)], np.int32),
         }
         return MadeRows(rows, np.array([sample.span], np.float64))
+
+
+def inner_box(box: npt.NDArray[np.float32], inset: float) -> npt.NDArray[np.float32]:
+    """float32 [4]: x1, y1, x2, y2 without that share of the edges on each side."""
+    margins = inset * (box[2:] - box[:2])
+    return np.concatenate([box[:2] + margins, box[2:] - margins]).astype(np.float32)
 
 
 class EvenlySpread:
@@ -181,8 +189,8 @@ class _CropSampler:
     They are its context: of data of several shapes batches would be filled in another order.
     """
 
-    def __init__(self, edge: int, max_crops: int) -> None:
-        self._edge, self._max_crops = edge, max_crops
+    def __init__(self, settings: TrackCropsConfig) -> None:
+        self._settings = settings
         # Frames wait for their tracks, as many as the detector's batch and the tracker hold back.
         self._frames: deque[tuple[Span, npt.NDArray[np.uint8]]] = deque()
         self._tracks: deque[SourceRows] = deque()
@@ -207,10 +215,11 @@ class _CropSampler:
         self._summaries.add(tracks)
         rows = tracks.rows
         for row, track in enumerate(rows["track"].tolist()):
-            kept = self._crops.setdefault(track, EvenlySpread(self._max_crops))
+            kept = self._crops.setdefault(track, EvenlySpread(self._settings.max_crops))
             crop = None
             if kept.wants_next():
-                crop, _ = cut_person(frame, rows["boxes"][row], rows["keypoints"][row], self._edge)
+                box = inner_box(rows["boxes"][row], self._settings.inset)
+                crop, _ = cut_person(frame, box, rows["keypoints"][row], self._settings.crop)
             kept.add(crop)
 
     def finish(self) -> Sequence[Sample]:

@@ -62,7 +62,7 @@ class CisinConfig(ModelConfig):
     same_clip_prior: two tokens of a clip are others by default, by same_clip_value in P V.
     plus_text: V gains lambda P^T L P, with a learnt lambda (the tables' +Text).
     normalise_inputs: faces, motion and boxes are centred and scaled by the statistics of the
-        training tracks, as an extractor without weights needs it.
+        training tracks, as an extractor without weights needs it; faces have length 1 again.
     """
 
     variant: Literal["thesis", "public"] = "thesis"
@@ -247,7 +247,7 @@ class Cisin(Model):
         if has_face is None:
             has_face = face.abs().amax(dim=-1) > 0
         if self.norms:
-            face = self.norms["face"](face, has_face & is_track)
+            face = F.normalize(self.norms["face"](face, has_face & is_track), dim=-1)
             meta = self.norms["meta"](meta, is_track)
             motion = self.norms["motion"](motion, is_track) if c.motion else None
 

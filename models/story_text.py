@@ -104,7 +104,7 @@ class StoryVocabulary:
                     found.append(len(pieces) + min(starts[word], len(own) - 1))
                 clips.append(clip)
             pieces += [*own, self.ids[END]]
-        return EncodedStory(*(torch.tensor(x) for x in (pieces, someone, action, clips)))
+        return EncodedStory(*(torch.tensor(x).long() for x in (pieces, someone, action, clips)))
 
     def _split(self, words: Sequence[str]) -> tuple[list[int], list[int]]:
         """Ids of all pieces, and for each word where its first one stands."""

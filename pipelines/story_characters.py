@@ -14,7 +14,7 @@ from vlpipe.models.tasks import Record
 from vlpipe.models.tasks.reid import ReidTask
 from vlpipe.pipelines.extraction.planning import source_digest
 from vlpipe.pipelines.media_features import features_like
-from vlpipe.pipelines.story_pictures import ShownStory, show_story
+from vlpipe.pipelines.story_pictures import ShownStory, frame_rate, show_story
 from vlpipe.pipelines.training.data import ExampleDataset, PreparedVideos, batch_loader
 from vlpipe.pipelines.training.evaluation import choose_device
 from vlpipe.pipelines.training.material import Material, open_material
@@ -120,16 +120,6 @@ def identify_characters(
 def write_characters_page(found: Characters, path: Path) -> Path:
     """One HTML file that needs nothing else: each clip's frames, boxes and sentence."""
     return render("characters.html.j2", path, title="Who is who", story=found.story, run=found.run)
-
-
-def frame_rate(material: Material) -> float | None:
-    """At which the boxes of the run's features count frames; None for every frame."""
-    feature = material.slots.get("boxes")
-    if feature is None:
-        return None
-    config = material.store[feature].info.provenance.get("config", {})
-    rate: float | None = config.get("fps")
-    return rate
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from vlpipe.models.tasks import Record
 from vlpipe.pipelines.pictures import data_address
 from vlpipe.pipelines.track_pictures import VideoTracks, track_colour, tracks_on_frames
 from vlpipe.pipelines.training.data import PreparedVideos
+from vlpipe.pipelines.training.material import Material
 from vlpipe.stores import Features
 from vlpipe.stores.errors import VlpipeError
 
@@ -92,6 +93,16 @@ def show_story(
         for number in numbers
     )
     return ShownStory(tuple(clips), characters)
+
+
+def frame_rate(material: Material) -> float | None:
+    """At which the boxes of the run's features count frames; None for every frame."""
+    feature = material.slots.get("boxes")
+    if feature is None:
+        return None
+    config = material.store[feature].info.provenance.get("config", {})
+    rate: float | None = config.get("fps")
+    return rate
 
 
 def colour_of(character: int) -> str:

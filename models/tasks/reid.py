@@ -331,7 +331,7 @@ class ReidTask(Task[StoryExample]):
         example = batch.examples[n]
         tokens = batch.inputs["token_clip"][n] >= 0
         tracks = batch.inputs["track_clip"][n] >= 0
-        same = outputs["C"][n][tokens][:, tokens].float().cpu()
+        same = outputs["C"][n][tokens][:, tokens].detach().float().cpu()
         own = own_clip_tracks(batch.inputs["token_clip"], batch.inputs["track_clip"])[n]
         scores = outputs["G"][n].masked_fill(~own, -torch.inf)
         best = scores.argmax(dim=1).masked_fill(~own.any(dim=1), _NOBODY)
@@ -434,4 +434,4 @@ def _padded(name: str, parts: Sequence[Tensor]) -> Tensor:
 
 
 def _rounded(values: Tensor) -> Any:  # noqa: ANN401 - lists of numbers
-    return values.double().cpu().round(decimals=4).tolist()
+    return values.detach().double().cpu().round(decimals=4).tolist()

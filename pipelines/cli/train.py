@@ -154,6 +154,10 @@ def _finish(outcome: "TrainingOutcome", *, as_json: bool) -> None:
             ],
         )
         print_facts([("run", outcome.run), ("report", outcome.run / "report.html")])
+        from vlpipe.pipelines.training.run_folder import RunFolder
+
+        for note in RunFolder(outcome.run).task().notes():
+            remark(f"note: {note}")
     if outcome.was_interrupted:
         remark(f"interrupted; `vlpipe train --resume {outcome.run}` carries on")
     raise typer.Exit(INTERRUPTED_EXIT_CODE if outcome.was_interrupted else 0)

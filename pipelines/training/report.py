@@ -11,6 +11,7 @@ import torch
 from vlpipe.models.tasks import Record, Task
 from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.media_frames import frames_at
+from vlpipe.pipelines.story_pictures import ShownStory, frame_rate, show_story
 from vlpipe.pipelines.training.data import ExampleDataset, batch_loader
 from vlpipe.pipelines.training.material import TEST, TRAIN, VALIDATION, Material, open_material
 from vlpipe.pipelines.training.pictures import (
@@ -63,6 +64,7 @@ def run_section(run: RunFolder, *, num_examples: int = _NUM_EXAMPLES) -> dict[st
         "left_out": {name: len(ids) for name, ids in facts["left_out"].items()},
         "value": facts["results"][split]["metrics"][task.figure],
         "baseline": facts["results"][split]["baseline"][task.figure],
+        "notes": list(task.notes()),
         "rows": _figures(facts, material),
         "curves": [
             curve("training loss", [row["loss"] for row in history]),
@@ -127,9 +129,17 @@ def _examples(run: RunFolder, material: Material, split: str, count: int) -> lis
                 "gif": moving_picture(path),
                 "frames": _frames(material, example, path, batch.inputs, outputs, record),
                 "words": _words(task, batch.inputs, outputs, record),
+                "story": _story(material, record, paths),
             }
         )
     return shown
+
+
+def _story(material: Material, record: Record, paths: dict[str, Path | None]) -> ShownStory | None:
+    """The clips of a story with everybody labelled; None of other records."""
+    if "same_tracks" not in record:
+        return None
+    return show_story(record, material.videos(), paths, fps=frame_rate(material))
 
 
 def _choose(task: Task[Any], records: Sequence[Record], count: int) -> list[Record]:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from plain_cisin import plain_cisin, published_state
 
 from vlpipe.models import create_model, load_published
-from vlpipe.models.cisin import join_clips
 from vlpipe.models.layers.body_vectors import BodyVectors
 from vlpipe.models.layers.identity_losses import (
     gender_loss,
@@ -225,31 +224,61 @@ def test_body_vectors_stand_at_the_key_points():
     torch.testing.assert_close(found[0, 0], F.normalize(cells[:, 3, 3], dim=0))
 
 
-def test_tracks_of_a_clip_are_the_longest_and_five_clips_one_set():
+def clip_features():
+    """Three tracks; the ids of their boxes have a gap."""
     spans = np.array([[0.0, 1.0], [0.0, 2.0], [1.0, 2.0]])
     meta = np.array([[0.1, 0.1, 0.1, 0.2], [0.2, 0.2, 0.2, 0.9], [0.3, 0.3, 0.3, 0.5]])
-    features = {
+    box_spans = np.array([[0.0, 0.5], [0.0, 0.5], [0.5, 1.0], [1.5, 2.0]])
+    return {
         "meta": Features(meta.astype(np.float32), spans),
         "face": Features(np.arange(21, dtype=np.float16).reshape(3, 7), spans),
         "face_count": Features(np.array([3, 0, 1], np.int32), spans),
+        "boxes": Features(np.arange(16, dtype=np.float32).reshape(4, 4), box_spans),
+        "box_track": Features(np.array([0, 2, 2, 5], np.int32), box_spans),
+        "box_frame": Features(np.array([0, 0, 1, 3], np.int32), box_spans),
     }
-    model = small(motion=False, parts=False, max_tracks=2)
+
+
+def test_tracks_of_a_clip_come_by_length_with_their_boxes():
+    features, model = clip_features(), small(motion=False, parts=False)
     clip = model.prepare(model.config, features)
-    assert clip["track_row"].tolist() == [1, 2]
-    assert clip["has_face"].tolist() == [False, True]
-    assert clip["face"][:, 0].tolist() == [7, 14]
+    assert clip["track_row"].tolist() == [1, 2, 0]
+    assert clip["has_face"].tolist() == [False, True, True]
+    assert clip["face"][:, 0].tolist() == [7, 14, 0]
+    assert clip["box_track"].tolist() == [2, 0, 0, 1]
     early = model.prepare(model.config, features, (0.0, 0.5))
     assert early["track_row"].tolist() == [1, 0]
+    assert early["box_track"].tolist() == [1, 0, 0]
+    assert early["box_frame"].tolist() == [0, 0, 1]
     none = {name: Features(f.rows[:0], f.spans[:0]) for name, f in features.items()}
-    joined = join_clips([clip, model.prepare(model.config, none), early])
-    assert joined["track_clip"].tolist() == [0, 0, 2, 2]
-    assert joined["meta"].shape == (4, 4)
+    assert model.prepare(model.config, none)["face"].shape == (0, 7)
+    without = {k: v for k, v in features.items() if not k.startswith("box")}
+    assert "boxes" not in model.prepare(model.config, without)
     shapes = {"face": (512,), "face_count": (), "meta": (4,)}
     assert model.settings_for(model.config, shapes) == {
         "face_width": 512,
         "motion": False,
         "parts": False,
     }
+
+
+def test_entries_of_bert_alone_find_their_place():
+    cls = type(small())
+    place = "encoder.bert.embeddings.LayerNorm.weight"
+    for key in ("bert.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.gamma", place):
+        assert cls.own_entry(key) == place
+    assert cls.own_entry("s_s_proj.0.weight") == "ground.text_face.fc1.weight"
+    assert cls.own_entry("body.conv1.weight") == "body.body.conv1.weight"
+
+
+def test_normalised_inputs_are_of_real_tracks_alone():
+    model, inputs = small(normalise_inputs=True, dropout=0.0).train(), material()
+    inputs["track_clip"][0, 5] = -1
+    model(**inputs)
+    kept = model.norms["meta"].norm.running_mean
+    torch.testing.assert_close(kept, 0.1 * inputs["meta"][0, :5].mean(dim=0))
+    faces = inputs["face"][0, [0, 1, 3, 4]]  # of track 2 no face is seen
+    torch.testing.assert_close(model.norms["face"].norm.running_mean, 0.1 * faces.mean(dim=0))
 
 
 def test_grounding_loss_by_hand():
