@@ -52,9 +52,17 @@ def _number(kind: _Kind, data: bytes | str) -> float | int:
     return value
 
 
+def _bytes(text: str, encoding: str = "latin1") -> bytes:
+    """How older protocols write bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes written as {encoding!r}")
+    return text.encode("latin1")
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): lambda *_: defaultdict(None),
+    ("_codecs", "encode"): _bytes,
     ("numpy", "dtype"): _Kind,
     ("numpy.core.multiarray", "scalar"): _number,
     ("numpy._core.multiarray", "scalar"): _number,

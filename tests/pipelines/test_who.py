@@ -28,7 +28,7 @@ def call(*words):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("who")
-    make_stories(folder / "mvad", str(folder / "store"), num=16, media=range(75, 80))
+    make_stories(folder / "mvad", str(folder / "store"), num=16, media=range(60, 80))
     changes = [word for change in SETTINGS for word in ("--set", change)]
     result = call("train", "cisin", "--task", "reid", "--dataset", "mvad-names", "--root",
                   folder / "mvad", "--store", folder / "store", "--out", folder / "run", *changes,
