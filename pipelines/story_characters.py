@@ -13,12 +13,12 @@ from vlpipe.models.story_text import MENTION
 from vlpipe.models.tasks import Record
 from vlpipe.models.tasks.reid import ReidTask
 from vlpipe.pipelines.extraction.planning import source_digest
+from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.media_features import features_like
 from vlpipe.pipelines.story_pictures import ShownStory, frame_rate, show_story
 from vlpipe.pipelines.training.data import ExampleDataset, PreparedVideos, batch_loader
 from vlpipe.pipelines.training.evaluation import choose_device
 from vlpipe.pipelines.training.material import Material, open_material
-from vlpipe.pipelines.training.report import render
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets import open_dataset
