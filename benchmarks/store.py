@@ -1,7 +1,8 @@
 """The feature store beside other layouts: same data, same run, in turn; ratios with their goals.
 
 Warm reading is measured in CPU time, so that other work on the machine counts less; cold reading,
-the loader and writing in wall clock. `--small` is a short run that only shows that all of it works.
+the loader and writing in wall clock. `--small` is a short run that only shows that all of it works;
+`--clips`, `--long` and `--many` run one of the workloads alone.
 """
 
 import gc
@@ -41,16 +42,17 @@ SMALL = Sizes(clips=200, long_videos=6, reads=100, rounds=2, many=2_000)
 
 
 def run(arguments: Sequence[str] = ()) -> None:
-    """Prints a table for each workload. arguments: `--small`."""
-    unknown = set(arguments) - {"--small"}
+    """Prints a table for each workload. arguments: `--small`, and workloads (all of them)."""
+    workloads = {"--clips": short_clips, "--long": long_videos, "--many": many_videos}
+    unknown = set(arguments) - {"--small", *workloads}
     if unknown:
-        sys.exit(f"unknown {', '.join(sorted(unknown))}; there is --small")
+        known = ", ".join(("--small", *workloads))
+        sys.exit(f"unknown {', '.join(sorted(unknown))}; there are {known}")
     sizes = SMALL if "--small" in arguments else FULL
-    with tempfile.TemporaryDirectory(prefix="vlpipe-bench-") as name:
-        folder = Path(name)
-        short_clips(folder / "clips", sizes)
-        long_videos(folder / "long", sizes)
-        many_videos(folder / "many", sizes)
+    chosen = [name for name in workloads if name in arguments] or list(workloads)
+    for name in chosen:
+        with tempfile.TemporaryDirectory(prefix="vlpipe-bench-") as folder:
+            workloads[name](Path(folder) / name.strip("-"), sizes)
 
 
 def short_clips(folder: Path, sizes: Sizes) -> None:
