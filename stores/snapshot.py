@@ -120,10 +120,10 @@ class Snapshot:
         """All commits up to this version, oldest first."""
         return read_log(self._storage, self.version)
 
-    def digest(self, feature: str) -> str:
+    def digest(self, feature: str, ids: Iterable[str] | None = None) -> str:
         """SHA-256 (hex) of what a feature holds: equal for equal rows, spans and ids, however
-        they were committed."""
-        return content_digest(find_generation(self.url, self._state, feature))
+        they were committed. ids: of these videos only; those that it has not are passed over."""
+        return content_digest(find_generation(self.url, self._state, feature), ids)
 
     def torch_dataset(
         self,

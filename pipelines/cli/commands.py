@@ -21,6 +21,8 @@ from vlpipe.pipelines.cli import (
     extractors,
     models,
     people,
+    promote,
+    retrain,
     search,
     store,
     train,
@@ -41,6 +43,8 @@ app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("extract", epilog=extract.EXAMPLE)(extract.extract)
 app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("retrain", epilog=retrain.EXAMPLE)(retrain.retrain)
+app.command("promote", epilog=promote.EXAMPLE)(promote.promote)
 app.command("train-commonsense", epilog=train_commonsense.EXAMPLE)(
     train_commonsense.train_commonsense
 )

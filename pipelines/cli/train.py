@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlpipe.pipelines.cli import training_options
 from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, print_table, remark
 from vlpipe.pipelines.prefect_server import configured_server
@@ -23,22 +24,17 @@ EXAMPLE = (
 
 
 def train(
-    model: Annotated[
-        str | None, typer.Argument(help="The model (`vlpipe models ls`).", show_default=False)
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="What it learns.", metavar="TASK")] = None,
-    dataset: Annotated[str | None, typer.Option(help="A known dataset.", metavar="NAME")] = None,
-    root: Annotated[Path | None, typer.Option(help="The folder of your copy of it.")] = None,
-    store: Annotated[str, typer.Option(help="The feature store.", metavar="URL")] = "vlpipe-store",
+    model: training_options.Model = None,
+    task: training_options.Task = None,
+    dataset: training_options.Dataset = None,
+    root: training_options.Root = None,
+    store: training_options.Store = "vlpipe-store",
     out: Annotated[
         Path | None,
         typer.Option(help="The folder of the run (default: runs/MODEL-TASK-DATASET)."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings in a TOML file.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as model.hidden=256."),
-    ] = None,
+    config: training_options.Config = None,
+    settings: training_options.Settings = None,
     seeds: Annotated[
         str | None,
         typer.Option(help="One run for each, into OUT/seed-N.", metavar="N,N,..."),
@@ -46,13 +42,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Carry this run on from its last checkpoint.")
     ] = None,
-    prefect: Annotated[
-        bool | None,
-        typer.Option(
-            "--prefect/--no-prefect",
-            help="Run as a Prefect flow (default: if PREFECT_API_URL is set).",
-        ),
-    ] = None,
+    prefect: training_options.Prefect = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model, evaluate it, and write checkpoints, predictions and report.html."""
@@ -62,42 +52,14 @@ def train(
         if settings:
             raise UsageError("a run keeps its settings; leave --set out, or train a new one")
         _finish(_resume(resume), as_json=as_json)
-    job = _job(model, task, dataset, root, store, out, config, settings)
+    job = training_options.build_training_job(
+        model=model, task=task, dataset=dataset, root=root, store=store, out=out, config=config,
+        settings=settings,
+    )  # fmt: skip
     if seeds is not None:
         _finish_sweep(_sweep(job, seeds), as_json=as_json)
     is_flow = prefect if prefect is not None else configured_server() is not None
     _finish(_train(job, is_flow=is_flow), as_json=as_json)
-
-
-def _job(
-    model: str | None,
-    task: str | None,
-    dataset: str | None,
-    root: Path | None,
-    store: str,
-    out: Path | None,
-    config: Path | None,
-    settings: list[str] | None,
-) -> "TrainingJob":
-    from vlpipe.pipelines.training.job import TrainingJob, parse_settings
-
-    if model is None:
-        raise UsageError("no model is named", hint="`vlpipe models ls` lists them")
-    for name, value in (("task", task), ("dataset", dataset), ("root", root)):
-        if value is None:
-            raise UsageError(f"--{name} is missing", hint="vlpipe train --help")
-    assert task is not None
-    assert dataset is not None
-    assert root is not None
-    return TrainingJob(
-        model=model,
-        task=task,
-        dataset=dataset,
-        root=root,
-        store=store,
-        out=out or Path("runs") / f"{model}-{task}-{dataset}",
-        settings=parse_settings(config, settings or ()),
-    )
 
 
 def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":

@@ -67,7 +67,7 @@ def evaluate_run(
         material.task.metrics(baseline),
         len(examples),
         len(facts["left_out"].get(split, ())),
-        material.task.write_predictions(records, path, split),
+        material.task.write_predictions(records, run.path, split),
     )
     run.write_records(records, split)
     results = facts.get("results", {}) | {split: evaluated.to_json()}

@@ -1,6 +1,7 @@
 """What a run works on: model, fitted task, examples of each split, features of one snapshot."""
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,24 @@ class Material:
         return model
 
 
-def prepare_run(job: TrainingJob) -> RunFolder:
-    """Makes the folder of a run: reads annotations, fits the task, parts the examples, pins the
-    newest version of the store, and writes down all of it.
+@dataclass(frozen=True)
+class Survey:
+    """What a run of a job would read, before anything of it is written.
+
+    job: with its settings resolved. examples: our names of splits -> what has features and what has
+    not; without a validation split where the dataset has none.
+    """
+
+    job: TrainingJob
+    model: type[Model]
+    task: Task[Any]
+    store: FeatureStore
+    slots: dict[str, str]
+    examples: dict[str, Available]
+
+
+def survey_job(job: TrainingJob) -> Survey:
+    """Reads annotations and the newest version of the store, and fits the task.
 
     Raises UsageError for names and settings that do not fit, and where no example has features.
     """
@@ -77,24 +93,45 @@ def prepare_run(job: TrainingJob) -> RunFolder:
     dataset = open_dataset(job.dataset, job.root)
     store = FeatureStore.open(job.store)
     slots = settings.slots(model)
-    row_shapes = {slot: store[feature].info.row_shape for slot, feature in slots.items()}
     parts = _read_splits(task_class, dataset)
     task = task_class.fit(parse_task_settings(task_class, settings.task), parts[TRAIN], dataset)
     found = {
         name: available_examples(examples, store, slots, model) for name, examples in parts.items()
     }
     require_examples(found[TRAIN], TRAIN, store)
-    ids = {name: [e.id for e in part.examples] for name, part in found.items()}
+    return Survey(job, model, task, store, slots, found)
+
+
+def prepare_run(job: TrainingJob, earlier: RunFolder | None = None) -> RunFolder:
+    """Makes the folder of a run: reads annotations, fits the task, parts the examples, pins the
+    newest version of the store, and writes down all of it.
+
+    earlier: a run whose parting into train and validation is kept, so that the two can be compared
+    on examples that neither has learnt. Raises UsageError as `survey_job` does.
+    """
+    return _write_run(survey_job(job), earlier)
+
+
+def _write_run(survey: Survey, earlier: RunFolder | None) -> RunFolder:
+    job, model, task, store, slots = (
+        survey.job, survey.model, survey.task, survey.store, survey.slots
+    )  # fmt: skip
+    settings = job.settings
+    ids = {name: [e.id for e in part.examples] for name, part in survey.examples.items()}
     validation_from = "the dataset"
     if VALIDATION not in ids:
-        ids |= _drawn(found[TRAIN], settings)
+        before = {} if earlier is None else earlier.read_json("splits.json")["ids"]
+        ids |= _drawn(survey.examples[TRAIN], settings, before)
         validation_from = (
             f"{settings.validation_share:.0%} of train, by {settings.validation_by}, drawn with "
             "the run's seed"
         )
+        if earlier is not None:
+            validation_from += f", as in {earlier.path.name} where that had the example"
     own = parse_config(model, settings.model)
     # A task tells more than every model of it wants to know.
     known = {k: v for k, v in task.model_settings().items() if k in model.Config.model_fields}
+    row_shapes = {slot: store[feature].info.row_shape for slot, feature in slots.items()}
     derived = known | model.settings_for(own, row_shapes)
     config = parse_config(model, derived | settings.model)
     run = RunFolder(job.out)
@@ -124,7 +161,7 @@ def prepare_run(job: TrainingJob) -> RunFolder:
                 },
             },
             "examples": {name: len(of_split) for name, of_split in ids.items()},
-            "left_out": {name: list(part.left_out) for name, part in found.items()},
+            "left_out": {name: list(part.left_out) for name, part in survey.examples.items()},
             "code": code_version(),
         },
     )
@@ -171,21 +208,32 @@ def _read_splits(task: type[Task[Any]], dataset: Dataset) -> dict[str, list[Any]
     return parts
 
 
-def _drawn(train: Available, settings: TrainingSettings) -> dict[str, list[str]]:
-    """The ids of train and validation; both keep the order of the file."""
+def _drawn(
+    train: Available, settings: TrainingSettings, before: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """The ids of train and validation; both keep the order of the file.
+
+    before: ids by split of an earlier run, whose sides they keep; the others are drawn.
+    """
     groups: dict[str, list[str]] = {}
     for example in train.examples:
         is_by_video = settings.validation_by == "video"
         key = "\n".join(clip.video_id for clip in example.clips) if is_by_video else example.id
         groups.setdefault(key, []).append(example.id)
-    count = max(1, round(len(groups) * settings.validation_share))
-    if count >= len(groups):
+    sides = {name: set(before.get(name, ())) for name in (TRAIN, VALIDATION)}
+    kept = {key for key, ids in groups.items() if not sides[VALIDATION].isdisjoint(ids)}
+    fresh = [key for key, ids in groups.items() if key not in kept]
+    fresh = [key for key in fresh if sides[TRAIN].isdisjoint(groups[key])]
+    count = round(len(fresh) * settings.validation_share)
+    if not kept:
+        count = max(1, count)
+    if count + len(kept) >= len(groups) or count > len(fresh):
         raise UsageError(
             f"{len(groups)} {settings.validation_by}s to train on are too few to take "
             f"{settings.validation_share:.0%} for validation"
         )
     # Python's generator gives the same choice on every platform and version.
-    drawn = set(random.Random(settings.seed).sample(list(groups), count))
+    drawn = kept | set(random.Random(settings.seed).sample(fresh, count))
     taken = {e for key in drawn for e in groups[key]}
     return {
         TRAIN: [e.id for e in train.examples if e.id not in taken],

@@ -34,9 +34,14 @@ RUN_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The paths of one run."""
+    """The paths of one run. A link to one, such as `current`, is followed once, so that what is
+    read of a run is all of the same, also when the link turns meanwhile."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        if self.path.is_symlink():
+            object.__setattr__(self, "path", self.path.resolve())
 
     @property
     def facts(self) -> Path:

@@ -35,9 +35,10 @@ def run_training(
     *,
     observer: TrainingObserver | None = None,
     stop: threading.Event | None = None,
+    earlier: RunFolder | None = None,
 ) -> TrainingOutcome:
-    """Makes a run of the job; see `resume_training` for the rest."""
-    return resume_training(prepare_run(job).path, observer=observer, stop=stop)
+    """Makes a run of the job; see `prepare_run` for `earlier`, `resume_training` for the rest."""
+    return resume_training(prepare_run(job, earlier).path, observer=observer, stop=stop)
 
 
 def resume_training(
