@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlpipe.pipelines.cli import store_exchange
+from vlpipe.pipelines.cli import store_care, store_exchange
 from vlpipe.pipelines.cli.output import (
     AsJson,
     print_facts,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Feature stores: contents, checks, deletion.", no_args_is_help=True)
 store_exchange.add_commands(app)
+app.command("care", epilog="Example:  vlpipe store care vlpipe-store")(store_care.care)
 
 Url = Annotated[str, typer.Argument(metavar="STORE", help="The feature store.")]
 

@@ -234,7 +234,8 @@ def compare_runs(new: RunFolder, current: RunFolder) -> Comparison | str:
         return f"{current.path.name} reads {gone[0]}, which the store no longer holds"
     learnt = set(current.read_json("splits.json")["ids"][TRAIN])
     unseen = [e for e in material.splits[VALIDATION] if e.id not in learnt]
-    examples = available_examples(unseen, material.store, slots).examples
+    its_model = find_model(current.job().model)
+    examples = available_examples(unseen, material.store, slots, its_model).examples
     own = _figure(new, material, material.slots, examples)
     return Comparison(
         material.task.figure,
