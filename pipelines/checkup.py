@@ -208,6 +208,7 @@ def _prefect() -> Iterator[Finding]:
         yield Finding("Prefect API", "ok", "PREFECT_API_URL is not set: commands run directly")
     else:
         yield _api(url)
+        yield from _registered()
     quiet = os.environ["DO_NOT_TRACK"] == "1" and re.fullmatch(
         r"(?i)false|0", os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]
     )
@@ -230,6 +231,35 @@ def _api(url: str) -> Finding:
             "bind the server to 127.0.0.1",
         )
     return Finding("Prefect API", "ok", url)
+
+
+def _registered() -> Iterator[Finding]:
+    """What the server lacks to run deployments, and to notice when a run dies."""
+    from vlpipe.pipelines.prefect_parts.registration import read_server_state
+
+    state = read_server_state()
+    if not state.deployments:
+        found = "none of vlpipe on this server"
+        yield Finding("deployments", "ok", f"{found}; `vlpipe deploy` registers them")
+        return
+    yield Finding("deployments", "ok", ", ".join(state.deployments))
+    for name, problem in state.pools.items():
+        fix = f"prefect worker start --pool {name}"
+        if problem == "is paused":
+            fix = f"prefect work-pool resume {name}"
+        elif problem == "does not exist":
+            fix = "vlpipe deploy, as before, makes it"
+        yield Finding(
+            f"work pool {name}", "warn" if problem else "ok", problem or "has a worker",
+            fix if problem else None,
+        )  # fmt: skip
+    for name in state.automations:
+        yield Finding(
+            "automation", "warn", f"missing or switched off: {name}",
+            "vlpipe deploy, as before, makes it; the server's UI switches it on",
+        )  # fmt: skip
+    if not state.automations:
+        yield Finding("automations", "ok", "dead runs are noticed and started again")
 
 
 def _store(url: str) -> Iterator[Finding]:

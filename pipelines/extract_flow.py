@@ -6,7 +6,6 @@ run of the same job, from here or from the command line.
 
 import threading
 import time
-from typing import Any
 
 from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_settings
 
@@ -14,10 +13,8 @@ apply_offline_settings()
 apply_thread_settings()
 
 from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
+from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
-from prefect.tasks import Task  # noqa: E402
 
 from vlpipe.pipelines.extraction.batches import Batch  # noqa: E402
 from vlpipe.pipelines.extraction.extract import (  # noqa: E402
@@ -29,17 +26,13 @@ from vlpipe.pipelines.extraction.job import ExtractionJob  # noqa: E402
 from vlpipe.pipelines.extraction.observer import Observer, Silent  # noqa: E402
 from vlpipe.pipelines.extraction.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
 from vlpipe.pipelines.extraction.runners import Runner, open_runner, run_batches  # noqa: E402
+from vlpipe.pipelines.prefect_parts.extraction_progress import ExtractionBar  # noqa: E402
+from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
+    RETRY_DELAYS_S,
+    is_infrastructure_error,
+    stop_if_it_keeps_crashing,
+)
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
-from vlpipe.stores.errors import StoreUnwritable  # noqa: E402
-
-RETRY_DELAYS_S: list[float] = [10, 60]
-
-
-def is_infrastructure_error(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again can help: a full disk or a lost mount may, a wrong option does not."""
-    del task, run
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, StoreUnwritable | OSError)
 
 
 @task(
@@ -49,6 +42,7 @@ def is_infrastructure_error(task: Task[..., Any], run: TaskRun, state: State[Any
     retry_jitter_factor=0.5,
     retry_condition_fn=is_infrastructure_error,
     cache_policy=NO_CACHE,
+    persist_result=False,
 )
 def extract_batch(
     batch: Batch, runner: Runner, observer: Observer, stop: threading.Event
@@ -84,13 +78,14 @@ def run_as_flow(
     return summary
 
 
-@flow(name="extract")
+@flow(name="extract", persist_result=True, result_serializer="json")
 def extract(job: ExtractionJob) -> ExtractionSummary:
     """Extracts a dataset's features into a store; the entry point of deployments.
 
     job: the same value that `vlpipe extract` builds from its options.
     """
-    return _extract(job, Silent(), threading.Event())
+    stop_if_it_keeps_crashing()
+    return _extract(job, ExtractionBar(), threading.Event())
 
 
 def _extract(job: ExtractionJob, observer: Observer, stop: threading.Event) -> ExtractionSummary:
@@ -127,6 +122,12 @@ def _extract(job: ExtractionJob, observer: Observer, stop: threading.Event) -> E
         key="extraction-summary",
         description=f"{summary.dataset} into {summary.store}",
     )
+    if summary.features:
+        create_table_artifact(
+            table=[{"feature": name, **facts} for name, facts in summary.features.items()],
+            key="extraction-features",
+            description=f"{summary.store}, version {summary.version}",
+        )
     return summary
 
 

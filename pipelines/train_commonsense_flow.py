@@ -22,11 +22,24 @@ from vlpipe.pipelines.commonsense_training.train import (  # noqa: E402
     resume_commonsense_training,
     run_commonsense_training,
 )
+from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
+    RETRY_DELAYS_S,
+    is_infrastructure_error,
+    stop_if_it_keeps_crashing,
+)
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.training.run_folder import RunFolder  # noqa: E402
 
 
-@task(task_run_name="train-vc-rcnn", cache_policy=NO_CACHE)
+@task(
+    task_run_name="train-vc-rcnn",
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_infrastructure_error,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def train_commonsense_run(
     job: CommonsenseJob, observer: CommonsenseObserver, stop: threading.Event
 ) -> CommonsenseOutcome:
@@ -59,12 +72,13 @@ def run_commonsense_as_flow(
     return outcome
 
 
-@flow(name="train-commonsense")
+@flow(name="train-commonsense", persist_result=True, result_serializer="json")
 def train_commonsense(job: CommonsenseJob) -> dict[str, object]:
     """Trains VC R-CNN; the entry point of deployments. A run that is there already is carried on.
 
     job: the same value that `vlpipe train-commonsense` builds from its options.
     """
+    stop_if_it_keeps_crashing()
     return _train(job, Unwatched(), threading.Event()).to_json()
 
 

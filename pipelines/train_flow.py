@@ -15,6 +15,12 @@ from prefect import flow, get_run_logger, task  # noqa: E402 - reads its setting
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
+    RETRY_DELAYS_S,
+    is_infrastructure_error,
+    stop_if_it_keeps_crashing,
+)
+from vlpipe.pipelines.prefect_parts.training_progress import TrainingBar  # noqa: E402
 from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.training.job import TrainingJob  # noqa: E402
 from vlpipe.pipelines.training.loop import Silent, TrainingObserver  # noqa: E402
@@ -26,7 +32,15 @@ from vlpipe.pipelines.training.train import (  # noqa: E402
 )
 
 
-@task(task_run_name="train-{job.model}-{job.task}", cache_policy=NO_CACHE)
+@task(
+    task_run_name="train-{job.model}-{job.task}",
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_infrastructure_error,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def train_run(
     job: TrainingJob, observer: TrainingObserver, stop: threading.Event
 ) -> TrainingOutcome:
@@ -59,14 +73,18 @@ def run_as_flow(
     return outcome
 
 
-@flow(name="train")
+@flow(name="train", persist_result=True, result_serializer="json")
 def train(job: TrainingJob) -> dict[str, object]:
     """Trains and evaluates a model; the entry point of deployments. A run that is there already is
     carried on.
 
     job: the same value that `vlpipe train` builds from its options.
     """
-    return _train(job, Silent(), threading.Event()).to_json()
+    stop_if_it_keeps_crashing()
+    # With several devices training runs in processes that no flow run is about.
+    is_alone = job.settings.devices == 1
+    bar = TrainingBar("training-progress", f"epochs of {job.model} {job.task}")
+    return _train(job, bar if is_alone else Silent(), threading.Event()).to_json()
 
 
 def _train(job: TrainingJob, observer: TrainingObserver, stop: threading.Event) -> TrainingOutcome:
