@@ -26,6 +26,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate  # noq
 from prefect.client.schemas.schedules import CronSchedule  # noqa: E402
 from prefect.deployments.runner import RunnerDeployment  # noqa: E402
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound  # noqa: E402
+from prefect.runner.storage import LocalStorage  # noqa: E402
 
 from vlpipe.pipelines.prefect_parts.automations import (  # noqa: E402
     REQUIRED,
@@ -117,9 +118,24 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool) -> None:
         client.update_work_pool(pool.name, change)
 
 
+class _Installed(LocalStorage):
+    """The code is where the worker's Python finds it.
+
+    Without a step that says so each run would copy the folder in which it was deployed, with all
+    the media and stores there, into a temporary one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(".")
+
+    def to_pull_step(self) -> dict[str, Any]:
+        # The worker's own folder: paths in our parameters are absolute.
+        return {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
+
+
 def _prefect_deployment(plan: DeploymentPlan) -> RunnerDeployment:
     try:
-        return RunnerDeployment.from_entrypoint(
+        deployment = RunnerDeployment.from_entrypoint(
             plan.entrypoint,
             name=plan.name,
             description=plan.description,
@@ -140,6 +156,8 @@ def _prefect_deployment(plan: DeploymentPlan) -> RunnerDeployment:
     except ValidationError as error:
         problems = "; ".join(found["msg"] for found in error.errors())
         raise UsageError(f"deployment {plan.name!r}: {problems}") from error
+    deployment.storage = _Installed()
+    return deployment
 
 
 def _tags(plan: DeploymentPlan) -> list[str]:
