@@ -84,7 +84,9 @@ def _dead() -> AutomationCore:
         ),
         actions=[
             ChangeFlowRunState(
+                name="Crashed",
                 state=StateType.CRASHED,
+                force=False,
                 message="No heartbeat any more: the process or its machine is gone.",
             )
         ],
@@ -109,6 +111,7 @@ def _restarted() -> AutomationCore:
             ChangeFlowRunState(
                 state=StateType.SCHEDULED,
                 name="AwaitingRetry",
+                force=False,
                 message="Crashed; a worker takes it up again.",
             )
         ],

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
@@ -15,7 +17,10 @@ class ProgressArtifact:
     """
 
     def __init__(self, key: str, description: str) -> None:
-        self._id = create_progress_artifact(progress=0.0, key=key, description=description)
+        # Without an event loop in this thread it is the id, and no coroutine.
+        self._id = cast(
+            UUID, create_progress_artifact(progress=0.0, key=key, description=description)
+        )
         self._lock = threading.Lock()
         self._told = time.monotonic()
         self._shown = 0.0
