@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_python_compiles_and_imports_what_exists(block):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module.startswith("vlpipe"):
             exec(compile(ast.Module([node], []), "<page>", "exec"), {})
+
+
+def shell_blocks():
+    for page in PAGES:
+        for n, block in enumerate(re.findall(r"```bash\n(.*?)```", page.read_text("utf-8"), re.S)):
+            yield pytest.param(block, id=f"{page.name} {n}")
+
+
+@pytest.mark.parametrize("block", list(shell_blocks()))
+def test_scripts_are_shell_and_name_commands_and_options_that_exist(block):
+    done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for line in re.findall(r"\bvlpipe (.+)", block.replace("\\\n", " ")):
+        command, rest = command_of(shlex.split(line.split('"')[0] if "--wrap" in block else line))
+        options = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+        assert {word for word in rest if word.startswith("--")} <= options, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

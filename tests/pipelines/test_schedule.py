@@ -1,4 +1,5 @@
-"""A real Prefect server and worker: a schedule fires, and the run stores what it should.
+"""A real Prefect server and worker: a schedule fires, and the run stores what it should, and no
+process of all of them asks for anything outside this machine.
 
 The pins in pyproject.toml are there for this: with newer SQLAlchemy or fastapi the server starts
 or seems to, and no schedule ever creates a run.
@@ -55,15 +56,49 @@ def post(url, body):
         return json.load(answer)
 
 
+# Python runs this in every process that is started with its folder on the path.
+WATCH = """
+import ipaddress, os, sys
+
+def watch(event, arguments):
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else host
+    try:
+        is_local = name in (None, "", "localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        with open(os.environ["OUTSIDE_CALLS"], "a") as file:
+            file.write(f"{name}\\n")
+        raise OSError(f"no network in this test: {name}")
+
+sys.addaudithook(watch)
+"""
+
+# Where Prefect's server looks for a list of worker types when a pool is made; it goes on without.
+ALLOWED = {"raw.githubusercontent.com"}
+
+
 @pytest.fixture
 def server(tmp_path):
-    """Environment of a server of its own on a free loopback port."""
+    """Environment of a server of its own on a free loopback port, in which outside calls fail and
+    are written down."""
     port = free_port()
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch" / "sitecustomize.py").write_text(WATCH)
+    paths = [str(tmp_path / "watch"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OUTSIDE_CALLS": str(tmp_path / "outside-calls"),
     }
     log = (tmp_path / "server.log").open("w")
     process = subprocess.Popen(
@@ -104,6 +139,21 @@ def test_a_deployment_with_a_schedule_runs_by_itself(server, clips, tmp_path):
     finally:
         os.killpg(worker.pid, signal.SIGTERM)
         worker.wait(60)
-    assert "auto-scheduled" in run["tags"]
+    assert {"auto-scheduled", "vlpipe", "stage:extract", "dataset:folder"} <= set(run["tags"])
     with FeatureStore.open(store) as opened:
         assert len(opened["resnet18"]) == 6
+    check_doctor(server, tmp_path)
+    outside = tmp_path / "outside-calls"
+    assert set(outside.read_text().split() if outside.exists() else ()) <= ALLOWED
+
+
+def check_doctor(server, folder):
+    """The doctor names what is registered, and that the worker is gone or about to be."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vlpipe", "doctor", "--json"],
+        env=server, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = {f["name"]: f for f in json.loads(done.stdout)["findings"]}
+    assert found["deployments"]["found"] == "clips"
+    assert "work pool here" in found
+    assert found["automations"]["level"] == "ok"
