@@ -204,6 +204,8 @@ def _job_class(stage: Stage) -> type[BaseModel]:
 
 def with_absolute_paths(job: BaseModel) -> BaseModel:
     """The same job, independent of the current folder: a worker runs in a folder of its own."""
+    if isinstance(job, ExtractionJob):
+        return job.with_absolute_paths()
     changes: dict[str, Any] = {}
     for name in type(job).model_fields:
         value = getattr(job, name)
@@ -211,15 +213,8 @@ def with_absolute_paths(job: BaseModel) -> BaseModel:
             changes[name] = value.absolute()
         elif isinstance(value, BaseModel):
             changes[name] = with_absolute_paths(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Path):
-            changes[name] = tuple(path.absolute() for path in value)
         elif name == "store" and "://" not in value:
             changes[name] = str(Path(value).absolute())
-        elif name == "weights":
-            changes[name] = {
-                role: str(Path(source).absolute()) if Path(source).is_file() else source
-                for role, source in value.items()
-            }
     return job.model_copy(update=changes)
 
 
