@@ -29,9 +29,10 @@ def matrix_rate(dtype: torch.dtype = torch.float32, *, edge: int = 3072) -> floa
     return 2 * edge**3 / best / 1e9
 
 
-def peak_memory(*arguments: str) -> float:
+def peak_memory(*arguments: str, shows_output: bool = False) -> float:
     """MiB of resident memory that a Python process and its children reach together at most."""
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL) as process:
+    stdout = None if shows_output else subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, *arguments], stdout=stdout) as process:
         peak = 0
         watched = psutil.Process(process.pid)
         done = threading.Event()

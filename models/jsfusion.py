@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from vlpipe.models.frame_rows import equidistant_rows, frames_with_sound
 from vlpipe.models.layers.frame_convolutions import FrameConvolutions, halved_sinusoids
+from vlpipe.models.layers.input_projection import InputProjection
 from vlpipe.models.layers.joint_fusion import (
     LEAST_STEPS,
     STRIDES,
@@ -66,6 +67,8 @@ class JsFusionConfig(ModelConfig):
     dropout: None: 0.5, or 0.2 for blanks in the thesis's form.
     norm_momentum: share of a batch in the statistics that evaluation uses. With the published
         0.001 they follow after thousands of steps; short trainings need 0.1.
+    normalise_inputs: frames are centred and scaled by the statistics of the training frames, as
+        features of untrained networks need.
     pairs_at_once: evaluation fuses that many pairs at a time.
     """
 
@@ -89,6 +92,7 @@ class JsFusionConfig(ModelConfig):
     attention: bool = True
     dropout: float | None = Field(default=None, ge=0, lt=1)
     norm_momentum: float = Field(default=0.001, gt=0, le=1)
+    normalise_inputs: bool = False
     pairs_at_once: PositiveInt = 32
 
     @model_validator(mode="after")
@@ -150,6 +154,7 @@ class JsFusion(Model):
             )
         dropout = self.form.dropout if c.dropout is None else c.dropout
         self.dropout = nn.Dropout(dropout)
+        self.input_norm = InputProjection(c.video_width, None, is_normalised=c.normalise_inputs)
         self.word_embed = nn.Embedding(c.vocabulary_size, c.word_width)
         directions = {"blstm": 2, "lstm": 1, "dense": 0}[c.encoder]
         if c.variant == "public":
@@ -374,6 +379,7 @@ class JsFusion(Model):
         length = _length(video, video_len, width, what="frames")
         x = F.pad(video.float(), (0, 0, width - video.shape[1], 0))  # stores hold float16
         mask = standing_positions(length, width, "end")
+        x = self.input_norm(x, mask)
         if self.form.has_signal:
             x = x + halved_sinusoids(width, x.shape[-1]).to(x)
         x = x * mask[..., None]

@@ -176,10 +176,12 @@ def open_material(run: RunFolder) -> Material:
     task = run.task()
     dataset = open_dataset(job.dataset, job.root)
     parts = _read_splits(type(task), dataset)
-    known = {e.id: e for name in (VALIDATION, TEST, TRAIN) for e in parts.get(name, ())}
+    # Ids are looked up in their own split: in another one the same id may be another example.
+    by_split = {name: {e.id: e for e in examples} for name, examples in parts.items()}
     ids = run.read_json("splits.json")["ids"]
+    known = {name: by_split.get(name, by_split[TRAIN]) for name in ids}
     for name, wanted in ids.items():
-        gone = [example_id for example_id in wanted if example_id not in known]
+        gone = [example_id for example_id in wanted if example_id not in known[name]]
         if gone:
             raise UsageError(
                 f"{len(gone)} {name} examples of {run.path} are not in {job.root} any more, the "
@@ -193,7 +195,7 @@ def open_material(run: RunFolder) -> Material:
         config=parse_config(model, facts["model_config"]),
         task=task,
         slots=facts["slots"],
-        splits={name: tuple(known[i] for i in wanted) for name, wanted in ids.items()},
+        splits={name: tuple(known[name][i] for i in wanted) for name, wanted in ids.items()},
         store=FeatureStore.open(stored["url"], stored["version"]),
         pin_name=stored["pin"],
     )

@@ -161,6 +161,21 @@ def test_training_norms_take_their_statistics_over_valid_cells():
     assert not torch.equal(means[0], small().fusion.tensor.d2.norm.running_mean)
 
 
+def test_normalised_inputs_forget_scale_and_offset():
+    scores = []
+    for scale, offset in ((1.0, 0.0), (0.01, 7.0)):
+        model = small(normalise_inputs=True, dropout=0.0, norm_momentum=1.0).train()
+        inputs = material()
+        inputs["video"] = inputs["video"] * scale + offset
+        inputs["video"][1, :9] = 77  # padding takes no part
+        model(**inputs)
+        with torch.inference_mode():
+            scores.append(model.eval()(**inputs)["score"])
+    # eps beside a variance of 1e-5 is felt
+    torch.testing.assert_close(scores[0], scores[1], atol=0.2, rtol=0.1)
+    assert "input_norm.norm.running_mean" not in small().state_dict()
+
+
 def test_wrong_combinations_are_refused():
     with pytest.raises(UsageError, match="variant public has no ablations"):
         small(variant="public", gates=False)
