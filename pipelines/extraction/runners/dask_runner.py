@@ -188,7 +188,9 @@ class DaskRunner:
         return _receipt(batch, failed=(failure,), version=writer.receipt.version)
 
     def _count_workers(self) -> None:
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        # Not by `scheduler_info`: a periodic update of the client can empty what that returns.
+        identity = self._client.sync(self._client.scheduler.identity, n_workers=-1)
+        workers = identity["workers"].values()
         self._declares_gpus = any(GPU in worker["resources"] for worker in workers)
         if self._needs_gpu and self._declares_gpus:
             workers = [worker for worker in workers if GPU in worker["resources"]]
