@@ -86,7 +86,22 @@ def _configure(
         _check_keys(weights, settings, met)
         raise
     _check_keys(weights, settings, met)
+    _check_features(specs)
     return specs
+
+
+def _check_features(specs: Sequence[ExtractorSpec]) -> None:
+    """UsageError if two extractors make one feature: a pass cannot say which rows are right."""
+    makers: dict[str, str] = {}
+    for spec in specs:
+        for output in spec.outputs:
+            other = makers.setdefault(output.feature, spec.name)
+            if other != spec.name:
+                raise UsageError(
+                    f"{other} and {spec.name} both make the feature {output.feature}",
+                    hint="extract with one of them; a later run with the other makes a newer "
+                    "generation of it",
+                )
 
 
 def _check_keys(

@@ -63,12 +63,13 @@ SMALL_OF = {
         "source_settings": {"objects": _DETECTOR},
     },
     "c3d": {"outputs": ("conv5b",)},
+    "whisper": {"layers": 1, "width": 64, "max_tokens": 8, "temperatures": ()},
     "svt": {"num_frames": 4, "window_s": 1, "stride_s": 1},
     "videomamba": {"variant": "tiny", "num_frames": 4, "window_s": 1, "stride_s": 1},
 }
 
 # Their rows are the same for any picture.
-READ_FROM_FILES = {"given_boxes"}
+READ_FROM_FILES = {"given_boxes", "given_subtitles"}
 
 # Of a family every member is made in one way.
 EVERY = [*list_extractors(), "timm:test_vit", "clip:ViT-S-32-alt"]
@@ -148,10 +149,15 @@ def draw_samples(extractor, count):
 
 @pytest.fixture(scope="module")
 def given_files(tmp_path_factory):
-    """For the extractor that reads boxes from files: one box at the start of the drawn video."""
+    """For the extractors that read files: one box, and words, at the start of the drawn video."""
     folder = tmp_path_factory.mktemp("given")
     (folder / "made.json").write_text('{"boxes": [[0, 0, 9, 9]], "labels": [3], "seconds": [0]}')
-    return {"given_boxes": {"folder": folder, "within_s": 1.0}}
+    words = " ".join(f"word{n}" for n in range(40))
+    (folder / "made.srt").write_text(f"1\n00:00:00,000 --> 00:00:40,000\n{words}\n")
+    return {
+        "given_boxes": {"folder": folder, "within_s": 1.0},
+        "given_subtitles": {"folder": folder},
+    }
 
 
 @pytest.fixture(scope="module", params=EVERY)

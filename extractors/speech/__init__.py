@@ -1,0 +1,1 @@
+"""Words that are spoken: windows of sound, files of subtitles, rows of words."""
