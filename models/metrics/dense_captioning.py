@@ -77,7 +77,7 @@ def evaluate_captions(
     said = (event.sentence for events in kept.values() for event in events)
     told = (text for annotator in references for of in annotator.values() for text in of.sentences)
     texts = list(dict.fromkeys(chain(said, told)))
-    tokens = dict(zip(texts, tokenised([_ascii(t) for t in texts], tokeniser), strict=True))
+    tokens = dict(zip(texts, tokenised([ascii_only(t) for t in texts], tokeniser), strict=True))
     names = (*BLEU_NAMES, ROUGE_L, CIDER, *((meteor.name,) if meteor is not None else ()))
     figures: dict[str, float] = {}
     for tiou in tious:
@@ -111,16 +111,13 @@ def evaluate_detection(
     `recall/tiou_0.5`, and `f1` of the two means."""
     videos = _videos(references)
     figures: dict[str, float] = {}
-    overlaps = [
-        [
-            _overlaps(list(predictions.get(video, ()))[:most], of)
-            for of in _events(references, video)
-        ]
+    of_videos = [
+        [overlaps(list(predictions.get(video, ()))[:most], of) for of in _events(references, video)]
         for video in videos
     ]
     for tiou in tious:
         precision, recall = 0.0, 0.0
-        for of_sets in overlaps:
+        for of_sets in of_videos:
             hits = [overlap > tiou for overlap in of_sets if overlap.size]
             precision += max((float(hit.any(axis=1).mean()) for hit in hits), default=0.0)
             recall += max((float(hit.any(axis=0).mean()) for hit in hits), default=0.0)
@@ -194,7 +191,7 @@ def _pairs(
     predictions: Sequence[EventCaption], references: Sequence[DenseCaptions], tiou: float
 ) -> Iterator[tuple[str, str | None]]:
     """(sentence of a prediction, that of an event that it meets, or None if it meets none)."""
-    meets = [_overlaps(predictions, of) >= tiou for of in references]
+    meets = [overlaps(predictions, of) >= tiou for of in references]
     for place, prediction in enumerate(predictions):
         partners = [
             of.sentences[event]
@@ -207,7 +204,7 @@ def _pairs(
             yield prediction.sentence, partner
 
 
-def _overlaps(
+def overlaps(
     predictions: Sequence[EventCaption], reference: DenseCaptions
 ) -> npt.NDArray[np.float64]:
     """(predictions, events) tIoU, with the small constant that makes an exact half a miss."""
@@ -221,5 +218,6 @@ def _overlaps(
     return found
 
 
-def _ascii(text: str) -> str:
+def ascii_only(text: str) -> str:
+    """The text with a blank for every other letter."""
     return "".join(letter if letter.isascii() else " " for letter in text)
