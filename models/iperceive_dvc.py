@@ -100,6 +100,12 @@ class IperceiveDvc(Mdvc):
             self.proposals = BiSst(settings.video_width, settings.proposal_hidden, anchors_s)
 
     @classmethod
+    def slots_in_use(cls, config: ModelConfig) -> Mapping[str, FeatureSlot]:
+        found = super().slots_in_use(config)
+        without = set() if cast(IperceiveDvcConfig, config).has_commonsense else {"commonsense"}
+        return {name: slot for name, slot in found.items() if name not in without}
+
+    @classmethod
     def settings_for(
         cls, config: ModelConfig, row_shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from vlpipe.models.decoding import beam_captions, greedy_captions
 from vlpipe.models.layers.caption_loss import smoothed_caption_loss
 from vlpipe.models.layers.caption_transformer import CaptionMemory, Decoder, Encoder
 from vlpipe.models.layers.multihead_attention import positions
+from vlpipe.models.layers.spoken_words import spoken_words, words_of_events
 from vlpipe.models.layers.streams import real_rows, rows_of_events, rows_or_zero
 from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
@@ -35,6 +36,7 @@ from vlpipe.stores import Features
 
 CAPTIONING = "captioning"
 SPEECH, AUDIO, VIDEO = "subs", "audio", "video"
+_MOST_WORDS = 50  # of a written caption, as published
 
 
 class MdvcConfig(ModelConfig):
@@ -42,12 +44,13 @@ class MdvcConfig(ModelConfig):
 
     vocabulary_size, speech_vocabulary_size: given by the task. audio_width, video_width: given by
         the features; they are the widths of their transformers too.
-    has_speech: False leaves the third stream out.
+    has_speech: False leaves the third stream out. longest_speech: words of an event that it reads.
     """
 
     vocabulary_size: PositiveInt = 10_172
     speech_vocabulary_size: PositiveInt = 10_000
     has_speech: bool = True
+    longest_speech: PositiveInt = 1000
     speech_width: PositiveInt = 512
     audio_width: PositiveInt = 128
     video_width: PositiveInt = 1024
@@ -71,6 +74,7 @@ class Mdvc(Model):
             "rgb": FeatureSlot("i3d_rgb", "a row for each 0.96 s of picture"),
             "flow": FeatureSlot("i3d_flow", "a row for each 0.96 s of motion", is_optional=True),
             "audio": FeatureSlot("vggish", "a row for each 0.96 s of sound", is_optional=True),
+            "speech": FeatureSlot("speech_words", "the words spoken", is_optional=True),
         }
     )
     training_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -101,6 +105,11 @@ class Mdvc(Model):
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
 
+    @classmethod
+    def slots_in_use(cls, config: ModelConfig) -> Mapping[str, FeatureSlot]:
+        without = set() if cast(MdvcConfig, config).has_speech else {"speech"}
+        return {name: slot for name, slot in cls.slots.items() if name not in without}
+
     @staticmethod
     def _stream_widths(settings: MdvcConfig) -> dict[str, int]:
         speech = {SPEECH: settings.speech_width} if settings.has_speech else {}
@@ -123,7 +132,9 @@ class Mdvc(Model):
         window_s: tuple[float, float] | None = None,
     ) -> dict[str, Tensor]:
         """rgb, flow (T, 1024), audio (T, 128), cut to the shortest; a stream that is missing is
-        all zeros (the published code drew random rows); rgb_length ()."""
+        all zeros (the published code drew random rows); rgb_length (). With speech also the
+        words: speech, uint8 (W, 64), and speech_spans, float64 (W, 2); the task makes ids of them.
+        """
         settings = cast(MdvcConfig, config)
         widths = {
             "rgb": settings.video_width, "flow": settings.video_width,
@@ -139,7 +150,8 @@ class Mdvc(Model):
             slot: found[slot][:count] if is_there[slot] else torch.zeros(count, width)
             for slot, width in widths.items()
         }
-        return rows | {"rgb_length": torch.tensor(count)}
+        words = spoken_words(features.get("speech"), window_s) if settings.has_speech else {}
+        return rows | {"rgb_length": torch.tensor(count)} | words
 
     def forward(
         self,
@@ -154,36 +166,44 @@ class Mdvc(Model):
         rgb_length: Tensor | None = None,
         flow_length: Tensor | None = None,
         audio_length: Tensor | None = None,
+        speech: Tensor | None = None,
+        speech_spans: Tensor | None = None,
         **others: Tensor,
     ) -> dict[str, Tensor]:
         """What the network says of N segments, or of N events of B videos.
 
         rgb, flow: float (B, S, 1024). audio: float (B, S, 128). rgb_length: int (B,), rows of all
         three that are real; without it a row counts as padding where the first channel of rgb +
-        flow is exactly 1. subs: int (N, W) ids of the words spoken, padded; needed if the network
-        has speech. caption: int (N, L + 1) ids with start and end, padded. events: float64 (N, 3),
-        item, start and end in seconds, with duration_s (B,): the captions are of these parts.
+        flow is exactly 1. subs: int (N, W) ids of the words spoken, with start and end, padded; or
+        those of the whole videos without them: speech, int (B, W), and speech_spans, float
+        (B, W, 2), in seconds. One of the two is needed if the network has speech. caption: int
+        (N, L + 1) ids with start and end, padded. events: float64 (N, 3), item, start and end in
+        seconds, with duration_s (B,): the captions are of these parts.
 
         Returns, if caption is given: `logp`, float32 (N, L, V), logarithms of the shares of the
         words that follow each; `loss`, and `n_tokens`, the words in it. In evaluation without
         caption: `ids`, int64 (N, L), what it writes itself.
         """
         del flow_length, audio_length  # all streams are cut to the same rows
+        subs = self._spoken(subs, speech, speech_spans, events)
         streams = self._streams(rgb, flow, audio, subs, rgb_length, events, duration_s, **others)
         if caption is None:
             if self.training:
                 raise TypeError("give captions to learn from")
-            return {"ids": self._write(streams, 30, 1)}
+            return {"ids": self._write(streams, _MOST_WORDS, 1)}
         return self._read(streams, caption)
 
     def write_captions(
-        self, *, max_words: int = 50, beams: int = 1, length_power: float = 1.0,
+        self, *, max_words: int = _MOST_WORDS, beams: int = 1, length_power: float = 1.0,
         **video: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """int64 (N, L) ids, start first, of the segments or events that `forward` describes.
 
         Greedy with one beam. Streams are encoded once, and keys and values of words are kept.
         """
+        events = video.get("events")
+        spoken = (video.pop(name, None) for name in ("subs", "speech", "speech_spans"))
+        video["subs"] = self._spoken(*spoken, events)
         needed = ("rgb", "flow", "audio", "subs", "rgb_length", "events", "duration_s")
         others = {
             k: v for k, v in video.items() if k not in (*needed, "flow_length", "audio_length")
@@ -242,6 +262,20 @@ class Mdvc(Model):
         if subs is None:
             raise TypeError("give subs, the ids of the words spoken: an empty text is <s> </s>")
         return streams | {SPEECH: (self._embedded(self.speech_words, subs), subs != PADDING)}
+
+    def _spoken(
+        self,
+        subs: Tensor | None,
+        speech: Tensor | None,
+        speech_spans: Tensor | None,
+        events: Tensor | None,
+    ) -> Tensor | None:
+        """int (N, W), the words spoken in each segment or event, whichever way they are given."""
+        if subs is not None or speech is None or not self.config.has_speech:
+            return subs
+        if speech_spans is None:
+            raise TypeError("give speech_spans with speech, or subs, the ids of each segment")
+        return words_of_events(speech, speech_spans, events, most=self.config.longest_speech)
 
     def _embedded(self, words: nn.Module, ids: Tensor) -> Tensor:
         """(N, L, width) of ids (N, L), times the root of the width."""

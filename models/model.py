@@ -81,6 +81,12 @@ class Model(nn.Module):
         return None
 
     @classmethod
+    def slots_in_use(cls, config: ModelConfig) -> Mapping[str, FeatureSlot]:
+        """The slots that a model of that configuration reads (default: all)."""
+        del config
+        return cls.slots
+
+    @classmethod
     def settings_for(
         cls, config: ModelConfig, row_shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Any]:

@@ -24,18 +24,27 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlpipe.models.caption_vocabulary import PADDING, CaptionVocabulary, tokens
 from vlpipe.models.decoding import cut_captions
+from vlpipe.models.layers.spoken_words import SPEECH, SPEECH_SPANS
 from vlpipe.models.metrics.dense_captioning import (
     TIOUS,
     EventCaption,
-    evaluate_captions,
     evaluate_detection,
     submission,
 )
-from vlpipe.models.metrics.java_scoring import Meteor
-from vlpipe.models.metrics.reduced_meteor import EXACT_STEM, ReducedMeteor
+from vlpipe.models.metrics.reduced_meteor import EXACT_STEM
+from vlpipe.models.metrics.soda import SodaVariant
 from vlpipe.models.proposals import evaluation_proposals
+from vlpipe.models.tasks.event_figures import caption_figures, soda_figures
+from vlpipe.models.tasks.event_records import (
+    event_record,
+    lines_of,
+    predictions_of,
+    references_of,
+)
+from vlpipe.models.tasks.event_speech import EventSpeech
 from vlpipe.models.tasks.registry import register_task
 from vlpipe.models.tasks.task import Batch, Clip, Record, Shown, Task, TaskSettings, stack
+from vlpipe.stores import Features
 from vlpipe.stores.datasets import Dataset, DenseCaptions
 from vlpipe.stores.errors import UsageError
 
@@ -43,7 +52,8 @@ TRAIN, TEST = "train", "test"
 _FILES = {TRAIN: ("train",), TEST: ("val_1", "val_2")}
 _EVENTS_AT_ONCE = 64
 _MOST_LENGTHS = 256
-_OF_EVENTS = ("caption", "events")  # inputs that are not of the video
+SUBS = "subs"
+_OF_EVENTS = ("caption", "events", SUBS)  # inputs that are not of the video
 
 
 @runtime_checkable
@@ -74,7 +84,10 @@ class EventSettings(TaskSettings):
         while writing; 1 is greedy.
     proposals: events that count of a video. suppress_from: tIoU with a better proposal from which
         on one is dropped; None, as in published figures: none is.
+    speech_from: words with their seconds of a `store`, or a text for each event of the
+        `annotations`, which proposals cannot have. least_speech_count: rarer words are unknown.
     meteor: `reduced` (without Java, a figure with its own name), or METEOR itself beside it.
+    soda: a variant of SODA to report for proposals with sentences, with the same METEORs.
     """
 
     least_count: PositiveInt = 1
@@ -83,21 +96,30 @@ class EventSettings(TaskSettings):
     beams: PositiveInt = 1
     proposals: PositiveInt = 100
     suppress_from: float | None = Field(default=None, gt=0, le=1)
+    speech_from: Literal["store", "annotations"] = "store"
+    least_speech_count: PositiveInt = 1
     meteor: Literal["reduced", "java"] = "reduced"
+    soda: SodaVariant | None = None
 
 
 class EventTask(Task[DescribedVideo]):
     """What the three tasks have in common."""
 
     Settings: ClassVar[type[TaskSettings]] = EventSettings
+    slots_to_fit: ClassVar[tuple[str, ...]] = (SPEECH,)
     has_proposals: ClassVar[bool] = False
 
     def __init__(
-        self, settings: EventSettings, vocabulary: CaptionVocabulary, lengths_s: tuple[float, ...]
+        self,
+        settings: EventSettings,
+        vocabulary: CaptionVocabulary,
+        lengths_s: tuple[float, ...],
+        speech: EventSpeech | None = None,
     ) -> None:
         self.settings = settings
         self.vocabulary = vocabulary
         self.lengths_s = lengths_s
+        self.speech = speech
 
     @classmethod
     def splits(cls, dataset: Dataset) -> tuple[str, ...]:
@@ -136,23 +158,44 @@ class EventTask(Task[DescribedVideo]):
             raise UsageError("no training event has a length above 0")
         shares = np.linspace(0, 1, min(_MOST_LENGTHS, len(lengths)))
         kept = tuple(float(length) for length in np.quantile(lengths, shares).round(3) if length)
-        return cls(settings, vocabulary, kept)
+        speech = None
+        if settings.speech_from == "annotations":
+            if cls.has_proposals:
+                raise UsageError(
+                    f"the task {cls.name!r} finds events that no annotation has the speech of",
+                    hint="--set task.speech_from=store",
+                )
+            speech = EventSpeech.of_annotations(told, least_count=settings.least_speech_count)
+        return cls(settings, vocabulary, kept, speech)
+
+    def fit_features(self, videos: Iterable[Mapping[str, Features]]) -> Self:
+        if self.settings.speech_from == "annotations":
+            return self
+        spoken = (features[SPEECH] for features in videos if SPEECH in features)
+        speech = EventSpeech.of_features(spoken, least_count=self.settings.least_speech_count)
+        return type(self)(self.settings, self.vocabulary, self.lengths_s, speech)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "settings": self.settings.model_dump(mode="json"),
             "words": list(self.vocabulary.words),
             "lengths_s": list(self.lengths_s),
+            "speech": None if self.speech is None else list(self.speech.vocabulary.words),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        words = CaptionVocabulary(tuple(value["words"]))
-        return cls(EventSettings(**value["settings"]), words, tuple(value["lengths_s"]))
+        words, spoken = CaptionVocabulary(tuple(value["words"])), value.get("speech")
+        speech = None if spoken is None else EventSpeech(CaptionVocabulary(tuple(spoken)))
+        lengths_s = tuple(value["lengths_s"])
+        return cls(EventSettings(**value["settings"]), words, lengths_s, speech)
 
     def model_settings(self) -> dict[str, Any]:
         lengths = {"event_lengths_s": list(self.lengths_s)} if self.has_proposals else {}
-        return {"vocabulary_size": len(self.vocabulary)} | lengths
+        speech: dict[str, Any] = {"has_speech": self.speech is not None}
+        if self.speech is not None:
+            speech["speech_vocabulary_size"] = len(self.speech.vocabulary)
+        return {"vocabulary_size": len(self.vocabulary)} | speech | lengths
 
     def words(self) -> Sequence[str]:
         return self.vocabulary.words
@@ -175,22 +218,40 @@ class EventTask(Task[DescribedVideo]):
         self, items: Sequence[tuple[DescribedVideo, Sequence[Mapping[str, Tensor]]]]
     ) -> Batch[DescribedVideo]:
         """The videos stacked, and the events of all of them in a row: events (N, 3) with the
-        place of the video in front, caption (N, L)."""
+        place of the video in front, caption (N, L); what is said, of the videos or the events."""
         videos: dict[str, list[Tensor]] = {}
         events: list[Tensor] = []
         captions: list[Tensor] = []
         for place, (example, (video,)) in enumerate(items):
             inputs, _ = self.encode(example)
             for name, tensor in (*video.items(), ("duration_s", inputs["duration_s"])):
-                videos.setdefault(name, []).append(tensor)
+                if name not in (SPEECH, SPEECH_SPANS):
+                    videos.setdefault(name, []).append(tensor)
             if "events" in inputs:
                 events.append(_with_item(inputs["events"], place))
                 captions += inputs["caption"].unbind()
-        stacked = stack(videos)
+        stacked = stack(videos) | self._spoken(items)
         if events:
             stacked["events"] = torch.cat(events)
             stacked["caption"] = pad_sequence(captions, batch_first=True, padding_value=PADDING)
         return Batch(tuple(example for example, _ in items), stacked)
+
+    def _spoken(
+        self, items: Sequence[tuple[DescribedVideo, Sequence[Mapping[str, Tensor]]]]
+    ) -> dict[str, Tensor]:
+        """What is said in the videos or, if the annotations tell it, in the first annotator's
+        events; nothing for a model that does not listen."""
+        if SPEECH not in items[0][1][0]:
+            return {}
+        if self.speech is None:
+            raise UsageError(
+                "the model listens to speech, and none was there when the task was fitted",
+                hint="extract whisper or given_subtitles, or --set model.has_speech=false",
+            )
+        if self.settings.speech_from == "store":
+            return self.speech.of_videos([video for _, (video,) in items])
+        first = [example.annotations[0] for example, _ in items if example.annotations]
+        return {SUBS: self.speech.of_events(first)} if first else {}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch[DescribedVideo]) -> Tensor:
         del batch
@@ -217,16 +278,25 @@ class EventTask(Task[DescribedVideo]):
             for rows, example in zip(outputs["predictions"].float(), batch.examples, strict=True)
         ]  # fmt: skip
 
-    def write(self, model: nn.Module, inputs: Mapping[str, Tensor], events: Tensor) -> list[str]:
-        """The sentences of events (N, 3) of the videos of `inputs`."""
+    def write(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Tensor],
+        events: Tensor,
+        subs: Tensor | None = None,
+    ) -> list[str]:
+        """The sentences of events (N, 3) of the videos of `inputs`. subs: int (N, W), what is said
+        in them, where the inputs do not tell that of the videos."""
         if not len(events):
             return []
         network: Any = getattr(model, "module", model)  # out of what several devices need
         of_videos = {name: x for name, x in inputs.items() if name not in _OF_EVENTS}
         sentences = []
-        for part in torch.split(events, _EVENTS_AT_ONCE):
+        for place in range(0, len(events), _EVENTS_AT_ONCE):
+            part = slice(place, place + _EVENTS_AT_ONCE)
+            spoken = {} if subs is None else {SUBS: subs[part]}
             ids = network.write_captions(
-                **of_videos, events=part, max_words=self.settings.max_words,
+                **of_videos, **spoken, events=events[part], max_words=self.settings.max_words,
                 beams=self.settings.beams,
             )  # fmt: skip
             sentences += [self.vocabulary.sentence(words) for words in cut_captions(ids)]
@@ -239,26 +309,9 @@ class EventTask(Task[DescribedVideo]):
         confidences: Sequence[Sequence[float]] = (),
     ) -> Record:
         """predictions: one list, or one for each annotator whose events were described."""
-        lists = [
-            [{"start_s": e.start_s, "end_s": e.end_s, "sentence": e.sentence} for e in events]
-            for events in predictions
-        ]
-        for events, values in zip(lists, confidences, strict=False):
-            for event, confidence in zip(events, values, strict=True):
-                event["confidence"] = confidence
-        return {
-            "id": example.id,
-            "video_id": example.id,
-            "duration_s": example.duration_s,
-            "prediction": lists,
-            "answer": [
-                [
-                    {"start_s": start, "end_s": end, "sentence": sentence}
-                    for (start, end), sentence in zip(told.spans, told.sentences, strict=True)
-                ]
-                for told in example.annotations
-            ],
-        }
+        return event_record(
+            example.id, example.duration_s, example.annotations, predictions, confidences
+        )
 
     def most_frequent_sentence(self, train: Sequence[DescribedVideo]) -> str:
         counts = Counter(
@@ -271,8 +324,8 @@ class EventTask(Task[DescribedVideo]):
         told, annotated = record["prediction"], record["answer"]
         return Shown(
             asked="",
-            given=_lines(told[0] if told else []),
-            right=_lines(annotated[0] if annotated else []),
+            given=lines_of(told[0] if told else []),
+            right=lines_of(annotated[0] if annotated else []),
             is_right=told[:1] == annotated[:1],
         )
 
@@ -280,7 +333,7 @@ class EventTask(Task[DescribedVideo]):
         """The challenge's form; of the first annotator's events where both were described."""
         path = folder / f"predictions-{split}.json"
         path.write_text(
-            json.dumps(submission(_predictions(records, 0)), ensure_ascii=False), encoding="utf-8"
+            json.dumps(submission(predictions_of(records, 0)), ensure_ascii=False), encoding="utf-8"
         )
         return path
 
@@ -289,19 +342,10 @@ class EventTask(Task[DescribedVideo]):
         tious: Sequence[float],
     ) -> dict[str, float]:  # fmt: skip
         """Of the lists of predictions at that place against those annotators."""
-        predictions = _predictions(records, place)
-        references = [_references(records, annotator) for annotator in annotators]
-        references = [annotator for annotator in references if annotator]
         most = self.settings.proposals if self.has_proposals else None
-        figures = evaluate_captions(
-            predictions, references, tious=tious, most=most, meteor=ReducedMeteor(EXACT_STEM)
+        return caption_figures(
+            records, place, annotators, tious, most=most, with_java=self.settings.meteor == "java"
         )
-        if self.settings.meteor == "java":
-            with Meteor() as meteor:
-                figures |= evaluate_captions(
-                    predictions, references, tious=tious, most=most, meteor=meteor
-                )
-        return figures
 
 
 @register_task("captioning")
@@ -320,7 +364,12 @@ class EventCaptioning(EventTask):
                 for place, example in enumerate(batch.examples)
                 for told in example.annotations
             ]
-            written = iter(self.write(model, batch.inputs, torch.cat(spans).to(device)))
+            subs = None
+            if SUBS in batch.inputs and self.speech is not None:
+                told = [annotation for e in batch.examples for annotation in e.annotations]
+                subs = self.speech.of_events(told).to(device)
+            events = torch.cat(spans).to(device)
+            written = iter(self.write(model, batch.inputs, events, subs))
             records += [
                 self.record(
                     example,
@@ -362,8 +411,8 @@ class ProposalTask(EventTask):
     has_proposals: ClassVar[bool] = True
 
     def metrics(self, records: Sequence[Record]) -> dict[str, float]:
-        references = [found for n in (0, 1) if (found := _references(records, n))]
-        predictions = _predictions(records, 0)
+        references = [found for n in (0, 1) if (found := references_of(records, n))]
+        predictions = predictions_of(records, 0)
         return evaluate_detection(predictions, references, most=self.settings.proposals)
 
     def baseline(
@@ -412,39 +461,15 @@ class DenseCaptioning(ProposalTask):
 
     def metrics(self, records: Sequence[Record]) -> dict[str, float]:
         """Those of the proposals, and of the sentences over both annotators and four tIoUs."""
-        return super().metrics(records) | self.figures_of_captions(records, 0, (0, 1), TIOUS)
+        figures = super().metrics(records) | self.figures_of_captions(records, 0, (0, 1), TIOUS)
+        if self.settings.soda is not None:
+            figures |= soda_figures(
+                records, self.settings.soda, most=self.settings.proposals,
+                with_java=self.settings.meteor == "java",
+            )  # fmt: skip
+        return figures
 
 
 def _with_item(spans: Tensor, item: int) -> Tensor:
     """(n, 2) -> (n, 3), the place of the video in front"""
     return torch.cat([spans.new_full((len(spans), 1), item), spans], dim=1)
-
-
-def _lines(events: Sequence[Mapping[str, Any]]) -> str:
-    ordered = sorted(events, key=lambda event: (event["start_s"], event["end_s"]))
-    return "\n".join(f"{e['start_s']:.1f} to {e['end_s']:.1f} s: {e['sentence']}" for e in ordered)
-
-
-def _predictions(records: Sequence[Record], place: int) -> dict[str, list[EventCaption]]:
-    """The lists at that place by video."""
-    return {
-        r["id"]: [
-            EventCaption(e["start_s"], e["end_s"], e["sentence"]) for e in r["prediction"][place]
-        ]
-        for r in records
-        if place < len(r["prediction"])
-    }
-
-
-def _references(records: Sequence[Record], annotator: int) -> dict[str, DenseCaptions]:
-    """What that annotator says, by video."""
-    return {
-        r["id"]: DenseCaptions(
-            r["id"],
-            r["duration_s"],
-            tuple((e["start_s"], e["end_s"]) for e in r["answer"][annotator]),
-            tuple(e["sentence"] for e in r["answer"][annotator]),
-        )
-        for r in records
-        if annotator < len(r["answer"])
-    }

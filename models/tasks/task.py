@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from vlpipe.stores import Features
 from vlpipe.stores.datasets import Dataset
 
 Record = dict[str, Any]
@@ -93,6 +94,9 @@ class Task(ABC, Generic[E]):
     is_shardable: ClassVar[bool] = True
     """Whether predictions of a part of the examples are those of the whole."""
 
+    slots_to_fit: ClassVar[tuple[str, ...]] = ()
+    """Slots of models whose features of the training videos `fit_features` wants to see."""
+
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
 
     # examples
@@ -111,6 +115,11 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def fit(cls, settings: TaskSettings, examples: Sequence[E], dataset: Dataset) -> Self:
         """The task as these training examples make it."""
+
+    def fit_features(self, videos: Iterable[Mapping[str, Features]]) -> Self:
+        """The same task with what it learns from features: by slot, of each training video."""
+        del videos
+        return self
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

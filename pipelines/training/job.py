@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlpipe.models import Model
+    from vlpipe.models import Model, ModelConfig
 
 _LEFT_OUT = "none"
 
@@ -77,9 +77,9 @@ class TrainingSettings(BaseModel):
             update={name: wanted[name] for name in wanted if getattr(self, name) is None}
         )
 
-    def slots(self, model: "type[Model]") -> dict[str, str]:
-        """Slot of the model -> feature of the store; UsageError for a slot that it has not, and
-        for a missing one that it needs."""
+    def slots(self, model: "type[Model]", config: "ModelConfig") -> dict[str, str]:
+        """Slot of a model of that configuration -> feature of the store; UsageError for a slot that
+        it has not, and for a missing one that it needs."""
         for slot in self.features:
             if slot not in model.slots:
                 raise UsageError(
@@ -87,7 +87,7 @@ class TrainingSettings(BaseModel):
                     hint=f"its slots: {', '.join(model.slots)}",
                 )
         chosen = {}
-        for slot, wanted in model.slots.items():
+        for slot, wanted in model.slots_in_use(config).items():
             feature = self.features.get(slot, wanted.feature)
             if feature != _LEFT_OUT:
                 chosen[slot] = feature

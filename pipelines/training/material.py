@@ -92,13 +92,19 @@ def survey_job(job: TrainingJob) -> Survey:
     job = job.model_copy(update={"settings": settings, "root": job.root.absolute()})
     dataset = open_dataset(job.dataset, job.root)
     store = FeatureStore.open(job.store)
-    slots = settings.slots(model)
+    own = parse_config(model, settings.model)
+    slots = settings.slots(model, own)
     parts = _read_splits(task_class, dataset)
     task = task_class.fit(parse_task_settings(task_class, settings.task), parts[TRAIN], dataset)
     found = {
         name: available_examples(examples, store, slots, model) for name, examples in parts.items()
     }
     require_examples(found[TRAIN], TRAIN, store)
+    to_fit = {slot: slots[slot] for slot in task_class.slots_to_fit if slot in slots}
+    if to_fit:
+        videos = PreparedVideos(store, to_fit, model, own, 0)
+        names = dict.fromkeys(c.video_id for e in found[TRAIN].examples for c in e.clips)
+        task = task.fit_features(videos.features(name) for name in names)
     return Survey(job, model, task, store, slots, found)
 
 

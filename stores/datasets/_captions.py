@@ -33,13 +33,14 @@ class DenseCaptions:
     """The events of a video: spans[i] = (start_s, end_s) is told by sentences[i].
 
     Published files have a few spans that start after their end or end after the video; they are
-    given as they are.
+    given as they are. speech: what is said in each event, where a file tells it.
     """
 
     video_id: str
     duration_s: float
     spans: tuple[tuple[float, float], ...]
     sentences: tuple[str, ...]
+    speech: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

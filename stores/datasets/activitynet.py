@@ -2,7 +2,9 @@
 
 ROOT, or ROOT/captions, holds train.json, val_1.json and val_2.json, as published or compressed by
 gzip (.json.gz). val_1 and val_2 are two annotations of almost the same videos. The videos lie
-anywhere below ROOT as v_ID.mp4, or as ID.mp4, with any extension of media.
+anywhere below ROOT as v_ID.mp4, or as ID.mp4, with any extension of media. What is said in the
+events is read from train_meta.csv, val_1_meta.csv and val_2_meta.csv beside them, if they are there
+(`_event_speech.py`).
 """
 
 import gzip
@@ -14,6 +16,7 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from vlpipe.stores.datasets._captions import DenseCaptions
+from vlpipe.stores.datasets._event_speech import with_speech
 from vlpipe.stores.datasets._ids import id_problem, shown_id
 from vlpipe.stores.datasets._media_files import same_file, walk_media
 from vlpipe.stores.datasets._registry import (
@@ -75,7 +78,8 @@ class ActivityNetDataset(Dataset):
                 f"{split}.json is not in {self.root} nor in its folder captions/",
                 hint=f"captions.zip of {self.homepage} holds it",
             )
-        return _read(path)
+        speech = path.parent / f"{split}_meta.csv"
+        return with_speech(_read(path), speech) if speech.is_file() else _read(path)
 
     def videos(self, split: str | None = None) -> list[Video]:
         """The videos that the files of the split name, in their order, each once.

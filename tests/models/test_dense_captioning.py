@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlpipe.models import create_model
+from vlpipe.models import create_model, find_model
 from vlpipe.models.caption_vocabulary import (
     END,
     PADDING,
@@ -90,7 +90,9 @@ def learnt(name, steps, **settings):
     train, test = made_videos(48, 0), made_videos(12, 1)
     task = find_task(name).fit(EventSettings(**settings), [e for e, _ in train], None)
     torch.manual_seed(0)
-    model = create_model("bmt", task=name, **(SMALL | task.model_settings()))
+    fields = find_model("bmt").Config.model_fields
+    known = {k: v for k, v in task.model_settings().items() if k in fields}
+    model = create_model("bmt", task=name, **(SMALL | known))
     batches = batches_of(task, model, train)
     adam = torch.optim.Adam(model.parameters(), lr=4e-3)
     for step in range(steps):

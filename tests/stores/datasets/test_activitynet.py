@@ -106,3 +106,17 @@ def test_an_id_that_is_a_path_stays_data(root):
     write(root / "captions" / "train.json", {"../../etc/passwd": ENTRY})
     (video,) = open_dataset("activitynet", root).videos("train")
     assert (video.path, video.problem_kind) == (None, "bad_id")
+
+
+def test_what_is_said_comes_from_the_tables_beside_the_captions(root):
+    assert open_dataset("activitynet", root).captions("train")[0].speech == ()
+    table = root / "captions" / "train_meta.csv"
+    columns = "video_id\tcaption\tstart\tend\tduration\tcategory_32\tsubs\tphase\tidx"
+    row = 'v_aaaaaaaaaaa\tShe bows.\t17.0\t60.81\t82.73\t5\t"now ""bow"" please"\ttrain\t0'
+    table.write_text(f"{columns}\n{row}\n")
+    told = open_dataset("activitynet", root).captions("train")
+    assert told[0].speech == ("", 'now "bow" please')
+    assert told[1].speech == ("", "")
+    table.write_text(f"{columns}\n{row.replace('17.0', 'soon')}\n")
+    with pytest.raises(AnnotationError, match=r"train_meta\.csv, line 2"):
+        open_dataset("activitynet", root).captions("train")
