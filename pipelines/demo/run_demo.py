@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vlpipe.pipelines.checkup import python_and_platform
 from vlpipe.pipelines.demo.broken_media import make_broken_media
+from vlpipe.pipelines.demo.captions import learn_captions
 from vlpipe.pipelines.demo.part import Part, PartResult, Workplace
 from vlpipe.pipelines.demo.questions import learn_questions
 from vlpipe.pipelines.extraction.job import ExtractionJob
@@ -28,7 +29,7 @@ _SETTINGS = {
 }
 _MOST_VIDEOS, _MOST_STORIES = 24, 12
 
-PARTS: tuple[Part, ...] = (learn_questions,)
+PARTS: tuple[Part, ...] = (learn_questions, learn_captions)
 
 
 @dataclass(frozen=True)

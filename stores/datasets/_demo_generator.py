@@ -32,7 +32,7 @@ from vlpipe.stores.datasets._demo_stories import story_files
 from vlpipe.stores.datasets.demo import MIN_CLIPS, RECORD
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
-GENERATOR_VERSION = 4  # rises whenever the same parameters give other files
+GENERATOR_VERSION = 5  # rises whenever the same parameters give other files
 _MEDIA_FOLDERS = ("gifs", "videos", "stories")
 
 Progress = Callable[[int, int], None]

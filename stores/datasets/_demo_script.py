@@ -25,11 +25,14 @@ _Item = TypeVar("_Item")
 COUNTS = tuple(range(2, 11))
 GIF_SIZES = ((96, 72), (112, 84), (128, 96))
 VIDEO_SIZE = (160, 120)
-VIDEO_FPS = (10, 12, 15)
+VIDEO_FPS = (8, 10, 12)
 
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 HEIGHTS = ((0.42, 0.48), (0.34, 0.42), (0.29, 0.34))  # for one, two and three figures
 HOMES = ((0.5,), (0.27, 0.73), (0.18, 0.5, 0.82))
+# Of those that take turns, none is easily taken for another.
+TURN_SHAPES = tuple(shape for shape in SHAPES if shape not in ("square", "cross"))
+TURN_COLORS = tuple(color for color in COLORS if color != "orange")
 TURN_HEIGHTS = (0.5, 0.56)  # of figures that take turns
 TURN_MARGIN_S = 0.3  # that they are there before and after what they do
 
@@ -209,7 +212,7 @@ def _shows(act: Act, delays_cs: Sequence[int]) -> bool:
 
 def _event_scene(rng: random.Random, num_events: int) -> Scene:
     """Figures that come one after another: each does one thing and leaves again."""
-    shapes, colors = (_in_rounds(rng, tuple(of), num_events) for of in (SHAPES, COLORS))
+    shapes, colors = (_in_rounds(rng, of, num_events) for of in (TURN_SHAPES, TURN_COLORS))
     figures = tuple(
         Figure(shape, color, "plain", rng.uniform(*TURN_HEIGHTS), 0.5 + rng.uniform(-0.03, 0.03))
         for shape, color in zip(shapes, colors, strict=True)
