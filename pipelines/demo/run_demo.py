@@ -9,6 +9,7 @@ from vlpipe.pipelines.demo.broken_media import make_broken_media
 from vlpipe.pipelines.demo.captions import learn_captions
 from vlpipe.pipelines.demo.part import Part, PartResult, Workplace
 from vlpipe.pipelines.demo.questions import learn_questions
+from vlpipe.pipelines.demo.stories import learn_stories
 from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.extraction.observer import Observer
 from vlpipe.pipelines.extraction.receipts import ExtractionSummary
@@ -27,9 +28,9 @@ _NUM_ANSWERS_SHOWN = 3
 _SETTINGS = {
     "resnet18": {"fps": 8, "whole_frame": True, "crop": 112, "outputs": ("pool5", "res5c")},
 }
-_MOST_VIDEOS, _MOST_STORIES = 24, 12
+_MOST_VIDEOS, _MOST_STORIES = 24, 40
 
-PARTS: tuple[Part, ...] = (learn_questions, learn_captions)
+PARTS: tuple[Part, ...] = (learn_questions, learn_captions, learn_stories)
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,10 @@ def demo(tmp_path_factory):
 
 def test_everything_is_extracted_and_the_broken_files_are_named(demo):
     _, result, err = demo
-    whole, broken, movies = result["extractions"]
+    whole, broken, movies, stories = result["extractions"]
     assert whole["extracted"] == whole["selected"] > 8
-    assert not whole["failed"] + movies["failed"]
+    assert stories["extracted"] == stories["selected"] == 10
+    assert not whole["failed"] + movies["failed"] + stories["failed"]
     assert {f["id"]: f["kind"] for f in broken["failed"]} == {
         "error_page": "not_media",
         "half": "damaged",
@@ -92,11 +93,13 @@ def test_all_networks_take_in_what_they_are_shown(demo):
     """Eight clips are too few to answer about others; what was seen has to be learnt."""
     folders = [pathlib.Path(run) for run in demo[1]["runs"]]
     assert [folder.name for folder in folders] == [
-        "frameqa", "count", "action", "transition", "captions"
+        "frameqa", "count", "action", "transition", "captions", "reid"
     ]  # fmt: skip
     for folder in folders:
         history = json.loads((folder / "history.json").read_text())
-        assert history[-1]["loss"] < 0.5 * history[0]["loss"], folder.name
+        # One story, seen once an epoch, is 24 steps.
+        share = 0.9 if folder.name == "reid" else 0.5
+        assert history[-1]["loss"] < share * history[0]["loss"], folder.name
 
 
 def test_the_report_stands_alone_and_shows_what_happened(demo):
@@ -121,8 +124,8 @@ def test_the_report_stands_alone_and_shows_what_happened(demo):
 def test_repeating_it_does_nothing_again(demo):
     out, _, _ = demo
     result = json.loads(run_demo(out).stdout)
-    whole, broken, movies = result["extractions"]
-    for done in (whole, movies):
+    whole, broken, movies, stories = result["extractions"]
+    for done in (whole, movies, stories):
         assert (done["extracted"], done["stored_before"]) == (0, done["selected"])
     assert sorted(broken["failed_before"]) == ["error_page", "half", "nothing"]
     assert "not_media" in (out / "report.html").read_text(encoding="utf-8")
