@@ -152,6 +152,8 @@ class IperceiveDvc(Mdvc):
         rgb_length: Tensor | None = None,
         flow_length: Tensor | None = None,
         audio_length: Tensor | None = None,
+        speech: Tensor | None = None,
+        speech_spans: Tensor | None = None,
         **others: Tensor,
     ) -> dict[str, Tensor]:
         """MDVC's, with commonsense, float (B, S, C), unless the network has none, and
@@ -166,7 +168,8 @@ class IperceiveDvc(Mdvc):
         if caption is not None or self.task == CAPTIONING:
             outputs = super().forward(
                 rgb=rgb, flow=flow, audio=audio, subs=subs, caption=caption, events=events,
-                duration_s=duration_s, rgb_length=rgb_length, **others,
+                duration_s=duration_s, rgb_length=rgb_length, speech=speech,
+                speech_spans=speech_spans, **others,
             )  # fmt: skip
         if self.task == DENSE_CAPTIONING and (caption is None or events is not None):
             rows, mask = self._fused(rgb, flow, rgb_length, others.get("commonsense"))

@@ -202,8 +202,8 @@ class Mdvc(Model):
         Greedy with one beam. Streams are encoded once, and keys and values of words are kept.
         """
         events = video.get("events")
-        spoken = (video.pop(name, None) for name in ("subs", "speech", "speech_spans"))
-        video["subs"] = self._spoken(*spoken, events)
+        subs, speech, spans = (video.pop(name, None) for name in ("subs", "speech", "speech_spans"))
+        video["subs"] = self._spoken(subs, speech, spans, events)
         needed = ("rgb", "flow", "audio", "subs", "rgb_length", "events", "duration_s")
         others = {
             k: v for k, v in video.items() if k not in (*needed, "flow_length", "audio_length")

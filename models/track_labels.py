@@ -40,9 +40,8 @@ def label_tracks(
 
 def frames_of_seconds(spans: npt.NDArray[np.floating], fps: float) -> npt.NDArray[np.int64]:
     """int64 [R]: the frame, counted from 0 at fps, that is shown in the middle of spans [R, 2]."""
-    return np.floor(np.asarray(spans, np.float64).reshape(-1, 2).mean(axis=1) * fps).astype(
-        np.int64
-    )
+    middles_s: npt.NDArray[np.float64] = np.asarray(spans, np.float64).reshape(-1, 2).mean(axis=1)
+    return np.floor(middles_s * fps).astype(np.int64)
 
 
 def _overlaps(

@@ -1,6 +1,7 @@
 """What the one who is mentioned does: the word of a sentence that stands for it."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -27,8 +28,7 @@ class NextWord:
     description = "the next word after a mention (no parser)"
 
     def verb_of(self, words: Sequence[str], place: int) -> int:
-        after = range(place + 1, len(words))
-        for other in (*after, *reversed(range(place))):
+        for other in chain(range(place + 1, len(words)), range(place - 1, -1, -1)):
             if words[other].isalpha() and words[other] not in _LINKS:
                 return other
         return place

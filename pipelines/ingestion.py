@@ -5,7 +5,6 @@ it is new or another than before; what the table says of the others is taken ove
 """
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -156,7 +155,7 @@ def _probe_all(
 ) -> int:
     """How many files were probed, in threads that each wait for a decoding process."""
     from vlpipe.extractors.media import DecodePool
-    from vlpipe.pipelines.extraction.worker import available_cores
+    from vlpipe.pipelines.extraction.cores import available_cores
 
     count = workers or max(1, available_cores() - 1)
     done = 0
@@ -236,20 +235,25 @@ def _report(
 
 
 def _splits(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
-    counts: dict[str, Counter[str]] = {}
+    sums: dict[str, dict[str, float]] = {}
     for row in rows:
-        of_split = counts.setdefault(row["split"] or "", Counter())
+        nothing = dict.fromkeys(("videos", "on_disk", "usable", "seconds"), 0.0)
+        of_split = sums.setdefault(row["split"] or "", nothing)
         of_split["videos"] += 1
         of_split["on_disk"] += row["path"] is not None
         of_split["usable"] += row["sha256"] is not None
         of_split["seconds"] += row["duration_s"] or 0.0
-    return {split: dict(found) for split, found in sorted(counts.items())}
+    return dict(sorted(sums.items()))
 
 
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
-    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in _COLUMNS.items()])
+    types: dict[str, pa.DataType] = {
+        "string": pa.string(), "int64": pa.int64(), "int32": pa.int32(),
+        "float64": pa.float64(), "bool": pa.bool_(),
+    }  # fmt: skip
+    return pa.schema([(name, types[kind]) for name, kind in _COLUMNS.items()])
 
 
 def _read_table(path: Path) -> list[Row]:

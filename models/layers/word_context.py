@@ -1,7 +1,5 @@
 """Words in their context, learnt from scratch: a table of vectors and a two-way LSTM over them."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -26,4 +24,4 @@ class WordContext(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         words = self.dropout(self.words(ids))  # (B, L, D / 2)
         context, _ = run_over_sequences(self.context, words, mask.sum(dim=1).clamp_min(1), "start")
-        return cast(Tensor, torch.cat([words, context], dim=-1))
+        return torch.cat([words, context], dim=-1)

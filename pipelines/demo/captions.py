@@ -6,6 +6,7 @@ import torch
 
 from vlpipe.models.proposals import temporal_iou
 from vlpipe.models.tasks import Record
+from vlpipe.models.tasks.dense_captioning import DenseCaptioning
 from vlpipe.pipelines.captioning.caption import caption_videos, write_captions
 from vlpipe.pipelines.captioning.telling import EventChoice
 from vlpipe.pipelines.demo.part import Figure, Page, PartResult, Workplace
@@ -128,6 +129,7 @@ def _figures(run: RunFolder, movies: DemoDataset) -> list[Figure]:
     told = [right for r in records for right in told_rightly(r, happenings[r["id"]])]
     events = [event for record in records for event in happenings[record["id"]]]
     material = open_material(run)
+    assert isinstance(material.task, DenseCaptioning)
     usual = said_in(material.task.most_frequent_sentence(material.splits[TRAIN]))
     guessed = [
         (e.color, e.shape, e.action) == (usual.color, usual.shape, usual.action) for e in events
