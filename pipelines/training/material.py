@@ -125,7 +125,7 @@ def _write_run(survey: Survey, earlier: RunFolder | None) -> RunFolder:
     settings = job.settings
     ids = {name: [e.id for e in part.examples] for name, part in survey.examples.items()}
     validation_from = "the dataset"
-    if VALIDATION not in ids:
+    if not ids.get(VALIDATION):
         before = {} if earlier is None else earlier.read_json("splits.json")["ids"]
         ids |= _drawn(survey.examples[TRAIN], settings, before)
         validation_from = (

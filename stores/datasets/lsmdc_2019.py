@@ -89,8 +89,11 @@ class Lsmdc2019Dataset(NamedClipsDataset):
         return (row[0] for row in self._rows(_blanked(split), ANNOTATION_COLUMNS))
 
     def stories(self, split: str) -> list[Story]:
-        """The sets of a split in the order of its files; of `blind` nobody is known."""
+        """The sets of a split in the order of its files; of `blind`, which may be absent, nobody is
+        known."""
         self._require_split(split)
+        if split == "blind" and self.table_path(_blanked(split)) is None:
+            return []
         told = self._rows(_blanked(split), ANNOTATION_COLUMNS)
         known: list[tuple[str, ...] | None] = [None] * len(told)
         if split != "blind":
