@@ -8,8 +8,9 @@ or flows; `one_pass.py` wires extractors together, `vlpipe.pipelines` runs them 
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from vlpipe.extractors.device import open_device
 from vlpipe.extractors.extractor_spec import ExtractorConfig, ExtractorSpec, Output, Source
 from vlpipe.extractors.media import MediaInfo, MediaRequest
+from vlpipe.extractors.networks.folded_norm import fold_norms
 from vlpipe.extractors.precision import run_at
 from vlpipe.extractors.samples import Sample, Sampler
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
@@ -85,6 +87,10 @@ class Extractor(ABC):
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
     """How the weights of 2-D convolutions lie in memory; activations follow them."""
 
+    folds_norms: ClassVar[bool] = False
+    """Whether inference can have each BatchNorm as a part of the convolution before it; says that
+    the network pairs them as `networks/folded_norm.py` expects."""
+
     is_compilable: ClassVar[bool] = True
     """Whether `torch.compile` can have the network: not if its output sizes follow the data."""
 
@@ -99,7 +105,6 @@ class Extractor(ABC):
         self.device = open_device(spec.device)
         self.network = self._make_network()
         self._source_extractors: dict[str, Extractor] = {}
-        self._forward = torch.compile(self.network) if spec.is_compiled else self.network
 
     def _make_network(self) -> nn.Module:
         source = self.spec.weights
@@ -205,10 +210,23 @@ class Extractor(ABC):
             np.ones(len(samples), np.int64),
         )
 
+    def inference_form(self) -> nn.Module:
+        """What runs in place of `network`: the same numbers but for rounding, in less time.
+
+        It is made when the first batch comes and may share memory with `network`.
+        """
+        return fold_norms(self.network) if self.folds_norms else self.network
+
+    @cached_property
+    def _forward(self) -> Callable[..., Any]:
+        network = self.inference_form()
+        return torch.compile(network) if self.spec.is_compiled else network
+
     def run_network(self, *x: Tensor) -> dict[str, Tensor]:
         """What the network makes of its inputs on the device, at the precision of the spec."""
+        forward = self._forward  # made outside of inference mode, whose tensors can do less
         with torch.inference_mode(), run_at(self.spec.precision, self.device):
-            return cast(dict[str, Tensor], self._forward(*x))
+            return cast(dict[str, Tensor], forward(*x))
 
     def source_extractor(self, spec: ExtractorSpec) -> "Extractor":
         """The extractor of a source, built when first asked for and kept."""

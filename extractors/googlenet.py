@@ -130,6 +130,7 @@ class GoogLeNetExtractor(Extractor):
     """Features of frames, (rows, 1024), and the map that they are the mean of."""
 
     version: ClassVar[int] = 1
+    folds_norms: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = GoogLeNetConfig
     num_classes: ClassVar[int] = 1000
     gflop_per_sample: ClassVar[float] = 3.0

@@ -26,7 +26,9 @@ from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Output
 from vlpipe.extractors.inputs.flow_quantise import flow_to_input
 from vlpipe.extractors.inputs.stacks import StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
+from vlpipe.extractors.networks.folded_norm import copy_sharing_tensors
 from vlpipe.extractors.networks.i3d import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.networks.i3d_inference import inference_form
 from vlpipe.extractors.networks.pwc import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.raft import RaftNetwork, raft_checkpoints
 from vlpipe.extractors.registry import register
@@ -177,6 +179,11 @@ class I3dFlow(Extractor):
         del info
         rule = cast(I3dFlowConfig, self.spec.config).stack_rule()
         return StackSampler(rule, keep_look_ahead=True)
+
+    def inference_form(self) -> nn.Module:
+        network = copy_sharing_tensors(cast(I3dFlowNetwork, self.network))
+        network.set_submodule("i3d", inference_form(network.i3d, self.spec))
+        return network
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
         frames = torch.from_numpy(samples).to(self.device)  # (B, T + 1, H, W, 3) uint8

@@ -252,6 +252,7 @@ class I3dResNet50(Extractor):
     """Features of the clip around each frame, (rows, 2048), and the map they are the mean of."""
 
     version: ClassVar[int] = 1
+    folds_norms: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = I3dResNet50Config
     # 19 MB of frames and 0.3 GB of activations.
     batch_size: ClassVar[int] = 8

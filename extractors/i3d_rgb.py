@@ -28,6 +28,7 @@ from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Outpu
 from vlpipe.extractors.inputs.stacks import StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.networks.i3d import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.networks.i3d_inference import inference_form
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
@@ -137,6 +138,9 @@ class I3dRgb(Extractor):
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
         return StackSampler(cast(I3dRgbConfig, self.spec.config).stack_rule())
+
+    def inference_form(self) -> nn.Module:
+        return inference_form(cast(I3dNetwork, self.network), self.spec)
 
     def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
         frames = torch.from_numpy(samples).to(self.device)  # (B, T, H, W, 3) uint8

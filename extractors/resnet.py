@@ -86,6 +86,7 @@ class ResNetExtractor(Extractor):
     """Frame features of one torchvision residual network."""
 
     version: ClassVar[int] = 2
+    folds_norms: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = ResNetConfig
     # A fifth faster on CPUs than with channels first; the rows differ by rounding.
     memory_format: ClassVar[torch.memory_format] = torch.channels_last

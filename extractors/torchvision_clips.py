@@ -108,6 +108,7 @@ class ClipExtractor(Extractor):
     """Clip features of one torchvision video network."""
 
     version: ClassVar[int] = 1
+    folds_norms: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = ClipConfig
     architecture: ClassVar[str]
     width: ClassVar[int]

@@ -88,7 +88,11 @@ class SamePool(nn.Module):
         self.pads = _as_pad_argument(*_same_pads(kernel, stride))
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, self.pads) if any(self.pads) else x
+        sizes = zip(x.shape[2:], self.stride, strict=True)
+        # Pads of a size that the stride divides fall into the partial window at its end, which
+        # counts anyway; padding beforehand copies the whole map.
+        is_even = all(size % stride == 0 for size, stride in sizes)
+        padded = x if is_even else F.pad(x, self.pads)
         # Sizes that the stride does not divide get one more, partial window.
         return F.max_pool3d(padded, self.kernel, self.stride, ceil_mode=True)
 
@@ -157,10 +161,15 @@ class I3dNetwork(nn.Module):
             elif name == "mixed_5b":
                 x = self.pool_5a(x)  # (B, 832, T/8, H/32, W/32)
             x = self.get_submodule(name)(x)
+        return self.heads(x)
+
+    def heads(self, mixed_5c: Tensor) -> dict[str, Tensor]:
+        """All outputs from the last map, (B, 1024, T/8, H/32, W/32)."""
         # The published window is 2x7x7, which is the whole map of a 224x224 input.
-        steps = F.avg_pool3d(x, (2, *x.shape[-2:]), stride=1)  # (B, 1024, T/8 - 1, 1, 1)
+        window = (2, *mixed_5c.shape[-2:])
+        steps = F.avg_pool3d(mixed_5c, window, stride=1)  # (B, 1024, T/8 - 1, 1, 1)
         return {
-            "mixed_5c": x,  # (B, 1024, T/8, H/32, W/32)
+            "mixed_5c": mixed_5c,
             # Windows overlap, so the first and the last step of mixed_5c weigh half.
             "pooled": steps.mean(dim=(2, 3, 4)),  # (B, 1024)
             "logits": self.conv3d_0c_1x1(steps).mean(dim=(2, 3, 4)),  # (B, classes)

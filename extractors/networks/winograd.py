@@ -50,9 +50,9 @@ def _both_axes(rows: tuple[tuple[float, ...], ...]) -> Tensor:
     return torch.kron(matrix, matrix).float()
 
 
-_TO_PRODUCTS = _both_axes(_INPUTS)  # (36, 36)
+TO_PRODUCTS = _both_axes(_INPUTS)  # (36, 36)
 _FILTER_TO_PRODUCTS = _both_axes(_FILTERS)  # (36, 9)
-_FROM_PRODUCTS = _both_axes(_OUTPUTS)  # (16, 36)
+FROM_PRODUCTS = _both_axes(_OUTPUTS)  # (16, 36)
 
 
 def num_tiles(height: int, width: int) -> int:
@@ -85,7 +85,7 @@ def transform_maps(maps: Tensor, out: Tensor) -> None:
     padded = F.pad(maps, (1, right, 1, below))
     tiles = padded.unfold(1, REACH, TILE).unfold(2, REACH, TILE)  # (C, h, w, 6, 6)
     flat = tiles.permute(3, 4, 0, 1, 2).reshape(NUM_PRODUCTS, -1)  # (36, C * tiles)
-    torch.mm(_TO_PRODUCTS, flat, out=out.view(NUM_PRODUCTS, -1))
+    torch.mm(TO_PRODUCTS, flat, out=out.view(NUM_PRODUCTS, -1))
 
 
 def convolve(filters: Tensor, numbers: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:
@@ -97,7 +97,7 @@ def convolve(filters: Tensor, numbers: Tensor, bias: Tensor, size: tuple[int, in
     products = torch.bmm(filters, numbers)  # (36, outputs, tiles)
     outputs = products.shape[1]
     rows, columns = -(-height // TILE), -(-width // TILE)
-    pixels = (_FROM_PRODUCTS @ products.view(NUM_PRODUCTS, -1)).view(
+    pixels = (FROM_PRODUCTS @ products.view(NUM_PRODUCTS, -1)).view(
         TILE, TILE, outputs, rows, columns
     )
     tiled = pixels.permute(2, 3, 0, 4, 1).reshape(outputs, rows * TILE, columns * TILE)

@@ -62,7 +62,8 @@ def stacks():
 
 @pytest.fixture(scope="module")
 def made(rgb_file, stacks):
-    return create_extractor("i3d_rgb", weights=rgb_file).network(stacks)
+    """As extraction runs it; the tests below take the network alone."""
+    return create_extractor("i3d_rgb", weights=rgb_file).run_network(stacks)
 
 
 def test_rgb_gives_the_published_numbers(made):

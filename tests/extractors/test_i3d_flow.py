@@ -12,7 +12,6 @@ from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
 from vlpipe.extractors.i3d_flow import I3dFlowNetwork
 from vlpipe.extractors.inputs.flow_quantise import flow_to_input
 from vlpipe.extractors.media import DecodePool
-from vlpipe.extractors.samples import Sample
 
 SMALL = {"stack_size": 16, "step_size": 16, "resize": 36, "crop": 32}
 
@@ -96,7 +95,7 @@ def test_still_pictures_are_level_128(files):
             parameter.zero_()
     seen = []
     extractor.network.i3d.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    extractor.infer([Sample(np.full((17, 36, 36, 3), 90, np.uint8), (0, 1))])
+    extractor.network(extractor.to_input(np.full((1, 17, 36, 36, 3), 90, np.uint8)))
     assert seen[0].shape == (1, 2, 16, 32, 32)
     assert torch.allclose(seen[0], torch.full_like(seen[0], 1 / 255), atol=1e-6)
 
