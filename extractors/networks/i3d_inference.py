@@ -42,7 +42,7 @@ def inference_form(network: I3dNetwork, spec: ExtractorSpec) -> nn.Module:
     """The network as it runs fastest on the device and at the precision of that extractor."""
     if torch.device(spec.device).type != "cpu" or spec.is_compiled:
         return fold_norms(network)
-    if spec.precision == "fp32" and torch.backends.mkldnn.is_available():
+    if spec.precision == "fp32" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return I3dOnCpu(network)
     return fold_norms(network).to(memory_format=torch.channels_last_3d)
 
@@ -111,7 +111,7 @@ class _MixedOnCpu:
     """(T, H, W, width) from (T, H, W, C): the four branches of a block, side by side."""
 
     def __init__(self, block: Mixed) -> None:
-        first, second = (cast(nn.Sequential, b) for b in (block.branch_1, block.branch_2))
+        first, second = block.branch_1, block.branch_2
         entries = [cast(ConvUnit, u) for u in (block.branch_0, first[0], second[0])]
         self.entry = _Pointwise(entries)
         self.entry_widths = [unit.conv3d.out_channels for unit in entries]
@@ -126,8 +126,8 @@ class _MixedOnCpu:
         self.width = block.width
 
     def __call__(self, maps: Tensor, out: Tensor, scratch: Scratch) -> None:
-        parts = out.split(self.widths, dim=3)
-        first, *others = self.entry(maps).split(self.entry_widths, dim=3)
+        parts = torch.split_with_sizes(out, self.widths, dim=3)
+        first, *others = torch.split_with_sizes(self.entry(maps), self.entry_widths, dim=3)
         parts[0].copy_(first)
         for cube, given, part in zip(self.cubes, others, parts[1:3], strict=True):
             cube(given, part, scratch)
