@@ -185,7 +185,7 @@ def open_material(run: RunFolder) -> Material:
     # Ids are looked up in their own split: in another one the same id may be another example.
     by_split = {name: {e.id: e for e in examples} for name, examples in parts.items()}
     ids = run.read_json("splits.json")["ids"]
-    known = {name: by_split.get(name, by_split[TRAIN]) for name in ids}
+    known = {name: by_split.get(name) or by_split[TRAIN] for name in ids}
     for name, wanted in ids.items():
         gone = [example_id for example_id in wanted if example_id not in known[name]]
         if gone:
