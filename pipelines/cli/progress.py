@@ -63,16 +63,18 @@ def show_count(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Count:
-    """What has happened so far, in numbers."""
+    """What has happened so far in the newest extraction, in numbers."""
 
     def __init__(self) -> None:
-        self.total = self.done = self.failed = 0
+        self._begin(0)
+
+    def _begin(self, total: int) -> None:
+        self.total, self.done, self.failed = total, 0, 0
         self.media_s = 0.0
         self.started = time.monotonic()
 
     def on_plan(self, plan: Plan) -> None:
-        self.total = plan.num_tasks
-        self.started = time.monotonic()
+        self._begin(plan.num_tasks)
 
     def on_notice(self, text: str) -> None:
         remark(text)
