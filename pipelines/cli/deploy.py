@@ -118,8 +118,9 @@ def _deploy_extraction(
     *,
     as_json: bool,
 ) -> None:
-    from vlpipe.pipelines.prefect_parts.registration import register_job
+    from vlpipe.pipelines.prefect_parts.registration import register_job, require_configured_server
 
+    require_configured_server()
     # Here, so that a wrong option does not wait for the first night to fail.
     job.specs()
     job.collect()

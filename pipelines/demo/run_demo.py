@@ -9,6 +9,7 @@ from vlpipe.pipelines.demo.broken_media import make_broken_media
 from vlpipe.pipelines.demo.captions import learn_captions
 from vlpipe.pipelines.demo.part import Part, PartResult, Workplace
 from vlpipe.pipelines.demo.questions import learn_questions
+from vlpipe.pipelines.demo.sentences import learn_sentences
 from vlpipe.pipelines.demo.stories import learn_stories
 from vlpipe.pipelines.extraction.job import ExtractionJob
 from vlpipe.pipelines.extraction.observer import Observer
@@ -30,7 +31,7 @@ _SETTINGS = {
 }
 _MOST_VIDEOS, _MOST_STORIES = 24, 40
 
-PARTS: tuple[Part, ...] = (learn_questions, learn_captions, learn_stories)
+PARTS: tuple[Part, ...] = (learn_questions, learn_captions, learn_stories, learn_sentences)
 
 
 @dataclass(frozen=True)

@@ -93,15 +93,20 @@ def register_job(
     return deployment.full_name
 
 
-@contextmanager
-def _client() -> Iterator[SyncPrefectClient]:
+def require_configured_server() -> str:
+    """The address at PREFECT_API_URL; EnvironmentLacks if there is none."""
     server = configured_server()
     if server is None:
         raise EnvironmentLacks(
             "a deployment needs a Prefect server, and PREFECT_API_URL is not set",
             hint="`prefect server start`, then PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
-    require_server(server)
+    return server
+
+
+@contextmanager
+def _client() -> Iterator[SyncPrefectClient]:
+    require_server(require_configured_server())
     with get_client(sync_client=True) as client:
         yield client
 

@@ -51,6 +51,8 @@ SMALL_OF = {
         "source_settings": {**_PEOPLE, "faces": {"min_face": 48}},
     },
     "body_parts": {"source_settings": _PEOPLE},
+    "track_crops": {"source_settings": _PEOPLE},
+    "track_paths": {"source_settings": _PEOPLE},
     "track_motion": {"source_settings": {**_PEOPLE, "i3d_rgb": _STACKS}},
     "objects": _OBJECTS,
     "objects_motion": {"source_settings": {"objects": _OBJECTS, "i3d_resnet50": {"crop": 32}}},

@@ -196,7 +196,7 @@ def test_no_more_batches_are_handed_out_than_there_are_workers_and_one(make_simu
 
     def wait(self, future, stop):
         in_flight.append(len(self._in_flight))
-        plain(self, future, stop)
+        return plain(self, future, stop)
 
     monkeypatch.setattr(DaskRunner, "_wait", wait)
     assert run_extraction(make_simulated(names(64))).extracted == 64

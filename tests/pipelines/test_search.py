@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from vlpipe.pipelines.cli import search
 from vlpipe.pipelines.extraction.extract import run_extraction
 from vlpipe.pipelines.extraction.job import ExtractionJob
+from vlpipe.pipelines.media_frames import frames_at
 from vlpipe.pipelines.search_page import write_search_page
 from vlpipe.pipelines.searching import search_videos
 from vlpipe.pipelines.training.evaluation import evaluate_run
-from vlpipe.pipelines.training.pictures import frames_at
 from vlpipe.pipelines.training.train import run_training
 from vlpipe.stores import Features, FeatureStore
 from vlpipe.stores.errors import UsageError

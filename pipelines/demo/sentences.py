@@ -1,0 +1,72 @@
+"""Sentences about whole clips: JSFusion finds, chooses and completes them on the demo dataset."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vlpipe.pipelines.demo.part import Page, PartResult, Workplace
+from vlpipe.pipelines.search_page import write_search_page
+from vlpipe.pipelines.searching import search_videos
+from vlpipe.pipelines.training.job import TrainingJob, parse_settings
+from vlpipe.pipelines.training.run_folder import RunFolder
+
+# A small network of the same parts. The frames' features are those of an untrained network, so that
+# they are normalised; most clips have no sound, which is left out. Statistics of the norms must
+# follow within some hundred steps.
+_COMMON = (
+    "features.frames=resnet18",
+    "features.sound=none",
+    "model.normalise_inputs=true",
+    "model.norm_momentum=0.1",
+    "model.max_frames=12",
+    "model.word_width=32",
+    "model.hidden=32",
+    "model.widths=[32, 32, 16, 32, 32, 32]",
+    "model.dropout=0.1",
+    "task.max_words=32",
+    "batch_size=8",
+    "learning_rate=0.003",
+    "weight_decay=0.05",
+    "gradient_clip=5",
+    "schedule=cosine",
+    "warmup_epochs=1",
+    "validation_by=video",
+    "device=cpu",
+)
+
+SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "retrieval": ("epochs=8", "batch_size=12"),
+        "mc": ("epochs=8", "task.num_random=3"),
+        "fib": ("epochs=14",),
+    }
+)
+
+_SEARCHED = "a red circle jumps three times on the beach"
+
+
+def learn_sentences(place: Workplace) -> PartResult:
+    """JSFusion on its three tasks, a run each below `out/runs`, and the page of a search."""
+    result = PartResult()
+    for task, settings in SETTINGS.items():
+        if place.stop.is_set():
+            break
+        job = TrainingJob(
+            model="jsfusion",
+            task=task,
+            dataset="demo",
+            root=place.dataset_root,
+            store=place.store,
+            out=place.out / "runs" / task,
+            settings=parse_settings(changes=(*_COMMON, *settings)),
+        )
+        run = result.take(task, place.train(job))
+        if run is not None and task == "retrieval":
+            result.pages.append(_search(place, run))
+    return result
+
+
+def _search(place: Workplace, run: RunFolder) -> Page:
+    found = search_videos(run.path, _SEARCHED, device="cpu")
+    path = write_search_page(place.out / "search.html", found)
+    text = f'the best of all {found.num_videos} clips for the sentence "{_SEARCHED}"'
+    return Page("Search", text, path)
