@@ -86,7 +86,7 @@ class BodyParts(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = BodyPartsConfig
-    batch_size: ClassVar[int] = 8
+    batch_size = 8
     gflop_per_sample: ClassVar[float] = 8.2
     description: ClassVar[str] = "ResNet vectors at the key points of person tracks: a row a track"
 

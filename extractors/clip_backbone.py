@@ -98,7 +98,7 @@ class ClipBackbone(Extractor):
     """A row for every window or view of a video; subclasses add the network and its files."""
 
     # At most 0.4 GB of activations at 16 frames; fewer leave a GPU waiting for the next kernel.
-    batch_size: ClassVar[int] = 4
+    batch_size = 4
     fractions_of_level: ClassVar[int]
     """Scaled frames keep 1/128 of a grey level where published code scales floats (128), and
     whole levels where it scales bytes (1)."""

@@ -172,7 +172,7 @@ class Commonsense(Extractor):
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = CommonsenseConfig
     # A frame of 800 x 1088 pixels keeps a processor busy, and frames share nothing.
-    batch_size: ClassVar[int] = 1
+    batch_size = 1
     gflop_per_sample: ClassVar[float] = 361.0
     description: ClassVar[str] = "VC R-CNN: a 1024-d common-sense vector of every object, at 2 fps"
 

@@ -77,8 +77,11 @@ class Extractor(ABC):
     """Raised whenever a change of code changes the numbers; part of the provenance."""
 
     Config: ClassVar[type[ExtractorConfig]]
-    batch_size: ClassVar[int] = 16
+    batch_size: int = 16
     """Samples in every call of the network; see `infer`."""
+
+    gpu_batch_size: ClassVar[int | None] = None
+    """The same on a GPU, where calls of little work cost more than they do (default: no other)."""
 
     rows_keep_span: ClassVar[bool] = False
     """Whether each row has the span of its sample, and samples of a video differ in theirs: then
@@ -103,6 +106,8 @@ class Extractor(ABC):
     def __init__(self, spec: ExtractorSpec) -> None:
         self.spec = spec
         self.device = open_device(spec.device)
+        if self.device.type != "cpu" and self.gpu_batch_size is not None:
+            self.batch_size = self.gpu_batch_size
         self.network = self._make_network()
         self._source_extractors: dict[str, Extractor] = {}
 

@@ -115,7 +115,7 @@ class Faces(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = FacesConfig
-    batch_size: ClassVar[int] = 4
+    batch_size = 4
     # 12.6 a face with iresnet50, 20 a frame of 480 x 360 for the cascade.
     gflop_per_sample: ClassVar[float] = 33.0
     description: ClassVar[str] = "faces with landmarks and ArcFace vectors: a 512-d row a face"

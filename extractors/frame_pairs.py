@@ -59,7 +59,7 @@ class FlowExtractor(Extractor):
 
     Config: ClassVar[type[ExtractorConfig]] = FlowConfig
     # Enough to fill a processor; the correlations of RAFT grow with the square of the pixels.
-    batch_size: ClassVar[int] = 4
+    batch_size = 4
 
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:

@@ -82,7 +82,7 @@ class I3dFlowNetwork(nn.Module):
         self.i3d = I3dNetwork(2, eps=settings.eps)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        # One stack at a time, and within it a few pairs: eight of PWC-Net need 300 MB.
+        # One stack at a time, and within it as many pairs as the flow network takes at once.
         inputs = [flow_to_input(self.flow.flow_of_stack(frames), self.crop) for frames in x]
         return cast(dict[str, Tensor], self.i3d(torch.stack(inputs)))  # of (B, 2, T, crop, crop)
 
@@ -94,7 +94,7 @@ class I3dFlow(Extractor):
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = I3dFlowConfig
     # A stack is 64 pairs already.
-    batch_size: ClassVar[int] = 1
+    batch_size = 1
     gflop_per_sample: ClassVar[float] = 2512.0
     description: ClassVar[str] = "I3D (flow): a 1024-d row every 64 pairs at 25 fps, as in BMT"
 

@@ -255,7 +255,7 @@ class I3dResNet50(Extractor):
     folds_norms: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = I3dResNet50Config
     # 19 MB of frames and 0.3 GB of activations.
-    batch_size: ClassVar[int] = 8
+    batch_size = 8
     gflop_per_sample: ClassVar[float] = 19.4
     description: ClassVar[str] = "I3D-ResNet50: a 2048-d row per frame at 6 fps, for MASN"
 

@@ -66,7 +66,8 @@ class I3dRgb(Extractor):
     Config: ClassVar[type[ExtractorConfig]] = I3dRgbConfig
     # 10 MB of frames and 0.2 GB of activations: a stack alone fills the arithmetic units, and a
     # larger batch is filled up with copies where a video has few of them.
-    batch_size: ClassVar[int] = 1
+    batch_size = 1
+    gpu_batch_size: ClassVar[int | None] = 4
     gflop_per_sample: ClassVar[float] = 222.0
     description: ClassVar[str] = "I3D (RGB): a 1024-d row every 64 frames at 25 fps, as in BMT"
 

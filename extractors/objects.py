@@ -168,7 +168,7 @@ class Objects(Extractor):
     rows_keep_span: ClassVar[bool] = True
     is_compilable: ClassVar[bool] = False
     # A frame of 600 x 1000 pixels keeps a processor busy, and frames share nothing.
-    batch_size: ClassVar[int] = 1
+    batch_size = 1
     gflop_per_sample: ClassVar[float] = FASTER_RCNN_VG.gflop
     description: ClassVar[str] = "objects in frames at 6 fps: boxes, labels and 2048-d vectors"
 

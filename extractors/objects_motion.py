@@ -155,7 +155,7 @@ class ObjectsMotion(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = ObjectsMotionConfig
-    batch_size: ClassVar[int] = 4
+    batch_size = 4
     gflop_per_sample: ClassVar[float] = 0.1
     description: ClassVar[str] = "motion of objects: a 2048-d row per box of the I3D-ResNet50 map"
 

@@ -89,7 +89,7 @@ class PersonBoxes(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = PersonBoxesConfig
-    batch_size: ClassVar[int] = 4
+    batch_size = 4
     gflop_per_sample: ClassVar[float] = 137.0
     description: ClassVar[str] = "person boxes with 17 key points (Keypoint R-CNN): a row a person"
 

@@ -62,7 +62,7 @@ class TrackCrops(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = TrackCropsConfig
-    batch_size: ClassVar[int] = 8
+    batch_size = 8
     # Some four crops of 4.1 each at 224 pixels.
     gflop_per_sample: ClassVar[float] = 16.4
     description: ClassVar[str] = (

@@ -93,7 +93,7 @@ class Whisper(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = WhisperConfig
-    batch_size: ClassVar[int] = 8
+    batch_size = 8
     is_compilable: ClassVar[bool] = False
     gflop_per_sample: ClassVar[float] = 150.0
     description: ClassVar[str] = "Whisper: the words spoken, each with its seconds"

@@ -33,14 +33,17 @@ def open_container(path: Path, head: bytes, limits: DecodeLimits) -> "Iterator[I
     if head.startswith(b"GIF8"):
         # Nothing has to be found out about a GIF, and trial decoding costs more than reading it.
         options["analyzeduration"] = "1"
+    # Titles and comments in other encodings than UTF-8 are common and nobody reads them. PyAV 19
+    # takes any bytes and no longer has the argument.
+    takes_any_title = int(av.__version__.split(".")[0]) >= 19
+    titles: dict[str, Any] = {} if takes_any_title else {"metadata_errors": "replace"}
     try:
         container = av.open(
             # `file:` and an absolute path: a name such as `a:b.mp4` is no protocol then.
             f"file:{path}",
             options={"max_pixels": str(limits.max_frame_pixels)},
-            # Titles and comments in other encodings than UTF-8 are common and nobody reads them.
-            metadata_errors="replace",
             container_options=options,
+            **titles,
         )
     except (av.FFmpegError, MemoryError) as error:
         raise _explain(path, head, error) from error

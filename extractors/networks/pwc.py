@@ -49,6 +49,8 @@ SLOPE = 0.1
 # Image sizes are brought to multiples of what six halvings need.
 GRAIN = 64
 
+PAIRS_AT_ONCE = {"cpu": 8}
+
 Pyramid = dict[str, Tensor]
 
 _LICENCE = "GPL-3.0 (code); the weights are stated to be for non-commercial, share-alike use"
@@ -184,12 +186,15 @@ class PwcNetwork(nn.Module):
         )
         return {"flow": self.flow_between(one, two, size)}
 
-    def flow_of_stack(self, frames: Tensor, *, pairs_at_once: int = 8) -> Tensor:
+    def flow_of_stack(self, frames: Tensor, *, pairs_at_once: int | None = None) -> Tensor:
         """(T, 2, H, W) flow between neighbours of RGB frames (T + 1, 3, H, W).
 
         The same as `forward` of frames[:-1] and frames[1:], with one pyramid a frame instead of
-        two, and memory for `pairs_at_once` pairs.
+        two, and memory for `pairs_at_once` pairs: by default 8 on a CPU (300 MB), and 64 on a GPU,
+        which calls of less work leave idle (1.7 times as long in fp32, 3.4 times in bf16).
         """
+        if pairs_at_once is None:
+            pairs_at_once = PAIRS_AT_ONCE.get(frames.device.type, 64)
         size = (frames.shape[2], frames.shape[3])
         flows = []
         last: Pyramid | None = None

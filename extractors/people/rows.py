@@ -36,7 +36,7 @@ class MadeRows:
 class RowsExtractor(Extractor):
     """Base of the extractors whose samplers hand out `MadeRows`."""
 
-    batch_size: ClassVar[int] = 64
+    batch_size = 64
     # Next to nothing; the planner wants a number above 0.
     gflop_per_sample: ClassVar[float] = 1e-6
 

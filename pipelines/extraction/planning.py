@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 _BY_PRECEDENCE: tuple[Standing, ...] = ("deleted", "failed", "absent", "stored")
 
 # Rough sizes of a second of media and of work, only to cut batches of similar length: published
-# GIFs run at some 400 kB a second, web video at 1 Mbit a second; a network on two CPU cores does
-# some 100 GFLOP a second, and a small file costs some 20 ms whatever it holds.
+# GIFs run at some 400 kB a second, web video at 1 Mbit a second; a small file costs some 20 ms
+# whatever it holds, and a second of video some 50 ms where 15 processes decode for a GPU. A network
+# on two CPU cores does some 100 GFLOP a second, on a GPU of a data centre 20,000: batches cut for a
+# CPU would hold one video each there, and its decoders would work one at a time.
 _GIF_BYTES_PER_SECOND = 400_000
 _VIDEO_BYTES_PER_SECOND = 125_000
-_GFLOP_PER_SECOND = 100.0
+_CPU_GFLOP_PER_SECOND = 100.0
+_GPU_GFLOP_PER_SECOND = 20_000.0
 _SECONDS_PER_FILE = 0.02
+_DECODE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,9 @@ def estimate_seconds(path: Path, specs: Sequence["ExtractorSpec"]) -> float:
     is_gif = path.suffix.lower() == ".gif"
     media_s = num_bytes / (_GIF_BYTES_PER_SECOND if is_gif else _VIDEO_BYTES_PER_SECOND)
     gflop_per_s = sum(map(_gflop_per_second, specs))
-    return _SECONDS_PER_FILE + media_s * gflop_per_s / _GFLOP_PER_SECOND
+    if all(spec.device.startswith("cpu") for spec in specs):
+        return _SECONDS_PER_FILE + media_s * gflop_per_s / _CPU_GFLOP_PER_SECOND
+    return _SECONDS_PER_FILE + media_s * max(_DECODE_SHARE, gflop_per_s / _GPU_GFLOP_PER_SECOND)
 
 
 def _gflop_per_second(spec: "ExtractorSpec") -> float:

@@ -204,7 +204,7 @@ def test_no_more_batches_are_handed_out_than_there_are_workers_and_one(make_simu
 
 
 def kill_a_worker_that_decodes(killed, is_over):
-    """Kills the first process seen whose child decodes a file, and appends it to `killed`."""
+    """Kills the first process below this one whose child decodes, and appends it to `killed`."""
     while not is_over.is_set():
         for process in psutil.Process().children(recursive=True):
             try:
@@ -212,7 +212,8 @@ def kill_a_worker_that_decodes(killed, is_over):
                 worker = process.parent() if is_decoding else None
             except psutil.NoSuchProcess:
                 continue
-            if worker is not None:
+            # Decoders of this very process are left from other tests.
+            if worker is not None and worker.pid != os.getpid():
                 worker.kill()
                 killed.append(worker)
                 return
