@@ -133,6 +133,7 @@ class C3d(Extractor):
     Config: ClassVar[type[ExtractorConfig]] = C3dConfig
     # 2.4 MB of frames and 0.6 GB of activations.
     batch_size = 4
+    gpu_batch_size: ClassVar[int | None] = 16
     gflop_per_sample: ClassVar[float] = 77.1
     description: ClassVar[str] = "C3D: a 4096-d row per clip of 16 frames, for GEAN and TGIF-QA"
 

@@ -134,6 +134,7 @@ class GoogLeNetExtractor(Extractor):
     Config: ClassVar[type[ExtractorConfig]] = GoogLeNetConfig
     num_classes: ClassVar[int] = 1000
     gflop_per_sample: ClassVar[float] = 3.0
+    gpu_batch_size: ClassVar[int | None] = 128
     description: ClassVar[str] = "GoogLeNet on ImageNet: a row per frame, pool5 1024-d, for GEAN"
 
     @classmethod

@@ -61,6 +61,7 @@ class ImageTower(Extractor):
 
     width: ClassVar[int]
     output_key: ClassVar[str]
+    gpu_batch_size: ClassVar[int | None] = 128
 
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:

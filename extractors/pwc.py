@@ -22,6 +22,7 @@ class Pwc(FlowExtractor):
     """Flow of PWC-Net, (rows, 2, H, W) in pixels."""
 
     version: ClassVar[int] = 1
+    gpu_batch_size: ClassVar[int | None] = 64
     gflop_per_sample: ClassVar[float] = 24.0
     description: ClassVar[str] = "PWC-Net: optical flow (2 x 256 x 256) from each frame to the next"
 

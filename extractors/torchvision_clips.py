@@ -112,6 +112,7 @@ class ClipExtractor(Extractor):
     Config: ClassVar[type[ExtractorConfig]] = ClipConfig
     architecture: ClassVar[str]
     width: ClassVar[int]
+    gpu_batch_size: ClassVar[int | None] = 16
 
     @classmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:

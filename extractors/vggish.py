@@ -140,6 +140,7 @@ class Vggish(Extractor):
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[ExtractorConfig]] = VggishConfig
+    gpu_batch_size: ClassVar[int | None] = 128
     gflop_per_sample: ClassVar[float] = 1.7
     description: ClassVar[str] = "VGGish: a 128-d row every 0.96 s of sound"
 

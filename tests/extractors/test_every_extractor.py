@@ -1,4 +1,7 @@
-"""What holds for every registered extractor; a new file in extractors/ is covered by itself."""
+"""What holds for every registered extractor; a new file in extractors/ is covered by itself.
+
+On a machine with a GPU all of it is checked there as well.
+"""
 
 import itertools
 import json
@@ -6,6 +9,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+import torch
 
 from vlpipe.extractors import configure_extractor, create_extractor, list_extractors, register
 from vlpipe.extractors.graph import make_graph
@@ -75,6 +79,7 @@ READ_FROM_FILES = {"given_boxes", "given_subtitles"}
 
 # Of a family every member is made in one way.
 EVERY = [*list_extractors(), "timm:test_vit", "clip:ViT-S-32-alt"]
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 INFO = MediaInfo(
     path="made.mp4",
@@ -162,13 +167,19 @@ def given_files(tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="module", params=EVERY)
-def extractor(request, given_files):
-    settings = small_settings(request.param) | given_files.get(request.param, {})
-    made = create_extractor(request.param, weights="untrained", **settings)
+def make_small(name, device, given_files):
+    settings = small_settings(name) | given_files.get(name, {})
+    made = create_extractor(name, weights="untrained", device=device, **settings)
     # Rows may not depend on what shares a batch, however large that is; small ones are fast.
     made.batch_size = min(made.batch_size, 4)
     return made
+
+
+@pytest.fixture(
+    scope="module", params=[(name, device) for device in DEVICES for name in EVERY], ids="-".join
+)
+def extractor(request, given_files):
+    return make_small(*request.param, given_files)
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +222,18 @@ def test_a_row_has_the_same_bits_whatever_shares_its_batch(extractor, samples, i
             assert np.array_equal(part.spans, alone.spans)
             for feature, rows in alone.rows.items():
                 assert np.array_equal(part.rows[feature], rows)
+
+
+if "cuda" in DEVICES:
+
+    def test_a_gpu_gives_the_rows_of_the_cpu(extractor, samples, inferred, given_files):
+        # Detectors choose among untrained scores that differ by rounding.
+        chooses = {"objects", "person_boxes", *SMALL_OF} - {"c3d", "whisper", "svt", "videomamba"}
+        if extractor.device.type == "cuda" and extractor.name not in chooses:
+            wanted = make_small(extractor.name, "cpu", given_files).infer(samples)
+            for feature, rows in wanted.rows.items():
+                error = np.linalg.norm(inferred.rows[feature].astype(float) - rows)
+                assert error <= 1e-3 * np.linalg.norm(rows.astype(float)), (feature, error)
 
 
 def test_no_samples_give_no_rows(extractor):
