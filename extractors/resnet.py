@@ -7,7 +7,9 @@ or without `num_batches_tracked`.
 
 Data flow: frames (B, H, W, 3) uint8, resized and cropped by the decoder -> x/255, minus mean, by
 standard deviation, (B, 3, 224, 224) -> stages -> `res5c` (B, D, 7, 7), the last feature map ->
-`pool5` (B, D), its mean -> `logits` (B, 1000). D is 2048, in resnet18 and resnet34 512.
+`pool5` (B, D), its mean -> `logits` (B, 1000). D is 2048, in resnet18 and resnet34 512. The maps
+of earlier stages have the names of the paper's table 1, `conv2_x` to `conv4_x`, and are averaged
+to the 7x7 cells of the last: (B, D/8, 7, 7), (B, D/4, 7, 7), (B, D/2, 7, 7).
 ResNet-152 has 60.2 million parameters. `pool5` is what JSFusion and MASN read, `res5c` CT-SAN and
 TGIF-QA. The Caffe models of the older papers (BGR, mean only, stride in the 1x1) give other
 numbers than these.
@@ -18,6 +20,7 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 from torchvision.models import get_model
@@ -36,6 +39,8 @@ from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.torchvision_checkpoints import torchvision_checkpoints
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
+STAGES = ("conv2_x", "conv3_x", "conv4_x", "res5c")
+
 
 class ResNetConfig(ExtractorConfig):
     """Which frames, how they are scaled, and which layers are kept.
@@ -46,7 +51,7 @@ class ResNetConfig(ExtractorConfig):
     frame_step: of those, every so many from the first on (MASN: 4 at fps=6).
     resize: pixels of the shorter edge (256 with IMAGENET1K_V1, 232 with V2), then a centre crop.
     whole_frame: scale the whole picture to crop x crop instead, so that no part of it is cut off.
-    outputs: `pool5` is the feature of the extractor's own name, `res5c` that name and `_res5c`.
+    outputs: `pool5` is the feature of the extractor's own name, any other that name and `_res5c`.
     """
 
     fps: float | None = Field(default=None, gt=0)
@@ -55,7 +60,9 @@ class ResNetConfig(ExtractorConfig):
     resize: PositiveInt = 256
     crop: PositiveInt = 224
     whole_frame: bool = False
-    outputs: Names[Literal["pool5", "res5c"]] = Field(default=("pool5",), min_length=1)
+    outputs: Names[Literal["pool5", "res5c", "conv2_x", "conv3_x", "conv4_x"]] = Field(
+        default=("pool5",), min_length=1
+    )
 
     @model_serializer(mode="wrap")
     def _keep_provenance(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -68,18 +75,32 @@ class ResNetConfig(ExtractorConfig):
 
 
 class ResNetFeatures(nn.Module):
-    """(B, 3, H, W) normalised frames -> dict of `res5c`, `pool5`, `logits`; see the file's top."""
+    """(B, 3, H, W) normalised frames -> dict of the file's outputs, see its top.
 
-    def __init__(self, resnet: ResNet) -> None:
+    last: the stage to end with, `res5c` or an earlier one; outputs behind it are not made.
+    """
+
+    def __init__(self, resnet: ResNet, last: str = "res5c") -> None:
         super().__init__()
         self.resnet = resnet
+        self.last = last
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         net = self.resnet
+        cells = (-(-x.shape[2] // 32), -(-x.shape[3] // 32))
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))  # (B, 64, H/4, W/4)
-        res5c = net.layer4(net.layer3(net.layer2(net.layer1(x))))  # (B, D, H/32, W/32)
-        pool5 = net.avgpool(res5c).flatten(1)  # (B, D)
-        return {"res5c": res5c, "pool5": pool5, "logits": net.fc(pool5)}
+        made: dict[str, Tensor] = {}
+        for name, stage in zip(
+            STAGES, (net.layer1, net.layer2, net.layer3, net.layer4), strict=True
+        ):
+            x = stage(x)  # (B, D/8, H/4, W/4), ..., (B, D, H/32, W/32)
+            made[name] = F.adaptive_avg_pool2d(x, cells) if name != "res5c" else x
+            if name == self.last:
+                break
+        if self.last == "res5c":
+            made["pool5"] = net.avgpool(x).flatten(1)  # (B, D)
+            made["logits"] = net.fc(made["pool5"])
+        return made
 
 
 class ResNetExtractor(Extractor):
@@ -118,11 +139,15 @@ class ResNetExtractor(Extractor):
         settings = cast(ResNetConfig, config)
         cells = -(-settings.crop // 32)
         declared = {
-            "pool5": Output(cls.name, "pool5", (cls.width,), ("channel",)),
-            "res5c": Output(
-                f"{cls.name}_res5c", "res5c", (cls.width, cells, cells), ("channel", "y", "x")
-            ),
+            stage: Output(
+                f"{cls.name}_{stage}",
+                stage,
+                (cls.width // 2 ** (len(STAGES) - number), cells, cells),
+                ("channel", "y", "x"),
+            )
+            for number, stage in enumerate(STAGES, start=1)
         }
+        declared["pool5"] = Output(cls.name, "pool5", (cls.width,), ("channel",))
         return tuple(declared[name] for name in settings.outputs)
 
     @classmethod
@@ -131,8 +156,10 @@ class ResNetExtractor(Extractor):
 
     @classmethod
     def build_network(cls, config: ExtractorConfig) -> nn.Module:
-        del config
-        return ResNetFeatures(get_model(cls.architecture, weights=None))
+        wanted = cast(ResNetConfig, config).outputs
+        earlier = [stage for stage in STAGES[:-1] if stage in wanted]
+        last = earlier[-1] if set(earlier) == set(wanted) else "res5c"
+        return ResNetFeatures(get_model(cls.architecture, weights=None), last)
 
     @classmethod
     def initialise_untrained(cls, network: nn.Module) -> None:

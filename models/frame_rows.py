@@ -35,16 +35,17 @@ def frames_with_sound(
 ) -> tuple[Tensor, int]:
     """float32 (max_frames, C) with zeros before the first row, and how many rows are real.
 
-    features: `frames`, and `sound`, of which the row nearest in time stands beside each frame;
-        without it, or where a video has none, there are sound_width zeros.
+    features (maps are read flat): `frames`, and `sound`, of which the row nearest in time stands
+        beside each frame; without it, or where a video has none, there are sound_width zeros.
     """
     frames, sound = features["frames"], features.get("sound")
     chosen = equidistant_rows(frames.spans, max_frames, window_s)
-    parts = [np.asarray(frames.rows[chosen], np.float32)]
+    parts = [np.asarray(frames.rows[chosen], np.float32).reshape(len(chosen), -1)]
     if sound is not None and len(sound.rows):
         middles = frames.spans[chosen].mean(axis=1)
         distance = np.abs(middles[:, None] - sound.spans.mean(axis=1))  # (frames, rows)
-        parts.append(np.asarray(sound.rows[distance.argmin(axis=1)], np.float32))
+        nearest = np.asarray(sound.rows[distance.argmin(axis=1)], np.float32)
+        parts.append(nearest.reshape(len(chosen), -1))
     else:
         parts.append(np.zeros((len(chosen), sound_width), np.float32))
     rows = torch.from_numpy(np.concatenate(parts, axis=1))

@@ -222,13 +222,7 @@ class JsFusion(Model):
         for slot, setting in (("frames", "frame_width"), ("sound", "sound_width")):
             if slot not in row_shapes:
                 continue
-            if len(row_shapes[slot]) != 1:
-                raise UsageError(
-                    f"model 'jsfusion' takes rows of numbers for its slot {slot!r}, and those of "
-                    f"the feature have the shape {row_shapes[slot]}",
-                    hint="take a pooled feature, such as resnet152",
-                )
-            found[setting] = row_shapes[slot][0]
+            found[setting] = int(torch.Size(row_shapes[slot]).numel())
         return found
 
     @classmethod

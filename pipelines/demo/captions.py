@@ -18,16 +18,16 @@ from vlpipe.stores.datasets.demo import MIN_CLIPS, DemoDataset, Happening, make_
 
 # Movies have a dataset and a store of their own: more of them are needed than other parts want,
 # and a coarser look at each is enough.
-_MOST_MOVIES, _LEAST_MOVIES, _CLIPS_FOR_A_MOVIE = 96, 4, 4
+_MOST_MOVIES, _LEAST_MOVIES, _MOVIES_FOR_100_CLIPS = 160, 4, 40
 _FEATURES = {
-    "resnet18": {"fps": 4, "whole_frame": True, "crop": 112, "outputs": ("res5c",)},
+    "resnet18": {"fps": 4, "whole_frame": True, "crop": 112, "outputs": ("conv2_x",)},
 }
 
 # A small network of the same parts. The rows of untrained extractors hardly differ: they are
 # normalised. The published smoothing of 0.7 and the weight of 100 are for ten thousand words and
 # for videos of minutes.
 _SETTINGS = (
-    "features.rgb=resnet18_res5c",
+    "features.rgb=resnet18_conv2_x",
     "features.flow=none",
     "features.audio=vggish",
     "model.normalise_inputs=true",
@@ -72,7 +72,7 @@ def learn_captions(place: Workplace) -> PartResult:
     result = PartResult()
     root, store = place.out / "movies", str(place.out / "movies-store")
     parameters = DemoDataset(place.dataset_root).record["parameters"]
-    wanted = max(_LEAST_MOVIES, parameters["clips"] // _CLIPS_FOR_A_MOVIE)
+    wanted = max(_LEAST_MOVIES, parameters["clips"] * _MOVIES_FOR_100_CLIPS // 100)
     movies = make_demo(
         root, clips=MIN_CLIPS, videos=min(wanted, _MOST_MOVIES), stories=0,
         seed=parameters["seed"],

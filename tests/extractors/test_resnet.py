@@ -64,6 +64,27 @@ def test_features_of_a_file_equal_torchvisions(reference, checkpoint, gif):
         )
 
 
+@pytest.mark.parametrize("outputs", [("conv3_x", "conv2_x"), ("conv4_x", "pool5")])
+def test_maps_of_earlier_stages_are_averaged_to_the_cells_of_the_last(
+    reference, checkpoint, gif, outputs
+):
+    path, frames = gif
+    preset = ResNet50_Weights.IMAGENET1K_V1.transforms()
+    layers = {"layer1": "conv2_x", "layer2": "conv3_x", "layer3": "conv4_x"}
+    nodes = create_feature_extractor(reference, layers)
+    with torch.inference_mode():
+        wanted = nodes(torch.stack([preset(frame) for frame in frames]))
+    extractor = create_extractor("resnet50", weights=checkpoint, outputs=outputs)
+    made = extractor.extract(path)
+    assert len(made) == 2
+    for key, maps in wanted.items():
+        if key in outputs:
+            edge = maps.shape[2] // 7  # of a cell
+            cells = maps.unfold(2, edge, edge).unfold(3, edge, edge).mean(dim=(4, 5)).numpy()
+            rows = made[f"resnet50_{key}"].rows
+            assert np.linalg.norm(rows - cells) / np.linalg.norm(cells) < 1e-5
+
+
 def test_sampling_is_by_time(checkpoint, gif):
     made = create_extractor("resnet50", weights=checkpoint, fps=10).extract(gif[0])["resnet50"]
     assert len(made.rows) == 5
