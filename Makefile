@@ -37,9 +37,10 @@ test-s3: $(VENV)/.installed
 	  --numprocesses 2 --dist loadfile -m "not folder" -k "not exchange" --timeout 900
 
 storm: $(VENV)/.installed
-	VLPIPE_KILLS=300 VLPIPE_DAMAGED_PLACES=2000 VLPIPE_EXAMPLES=150 $(BIN)/python -m pytest \
-	  --numprocesses 2 --timeout 3600 -o faulthandler_timeout=3600 tests/stores/test_concurrency.py tests/stores/test_damage.py \
-	  tests/stores/test_model.py tests/stores/test_model_of_failures.py
+	VLPIPE_KILLS=300 VLPIPE_KILLED_COMMANDS=10 VLPIPE_DAMAGED_PLACES=2000 VLPIPE_EXAMPLES=150 \
+	  $(BIN)/python -m pytest --numprocesses 2 --timeout 3600 -o faulthandler_timeout=3600 \
+	  tests/stores/test_concurrency.py tests/stores/test_damage.py tests/stores/test_model.py \
+	  tests/stores/test_model_of_failures.py tests/pipelines/test_interruption.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -1,6 +1,8 @@
 """The rooms: who may import whom, one copy of each module, and a wheel that holds everything."""
 
 import ast
+import functools
+import json
 import subprocess
 import sys
 import zipfile
@@ -25,8 +27,10 @@ def modules(room):
     return sorted((ROOT / room).rglob("*.py"))
 
 
+@functools.cache
 def imported(path):
     """(module, whether it is imported for types only) of every import in a file."""
+    found = []
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(node)
@@ -37,10 +41,11 @@ def imported(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, id(node) in typing_only
+                found.append((alias.name, id(node) in typing_only))
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module, id(node) in typing_only
+            found.append((node.module, id(node) in typing_only))
+    return found
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -79,14 +84,26 @@ def run_python(code):
     ).stdout
 
 
-def test_every_module_is_loaded_once_and_under_its_full_name():
+@pytest.fixture(scope="module")
+def loaded():
+    """What a process finds that loads all there is: first the public names, then every module."""
     code = (
-        "import pkgutil, sys, importlib, vlpipe\n"
+        "import importlib, json, pkgutil, sys, vlpipe\n"
+        "missing = []\n"
+        f"for room in {ROOMS!r}:\n"
+        "    m = importlib.import_module('vlpipe.' + room)\n"
+        "    for name in getattr(m, '__all__', ()):\n"
+        "        if not hasattr(m, name): missing.append(room + '.' + name)\n"
         "for m in pkgutil.walk_packages(vlpipe.__path__, 'vlpipe.'):\n"
         "    if not m.name.endswith(('__main__', '.worker')): importlib.import_module(m.name)\n"
-        f"print(sorted(set(sys.modules) & set({ROOMS!r})))\n"
+        f"bare = sorted(set(sys.modules) & set({ROOMS!r}))\n"
+        "print(json.dumps({'missing': missing, 'bare': bare}))\n"
     )
-    assert run_python(code).strip() == "[]"
+    return json.loads(run_python(code).splitlines()[-1])
+
+
+def test_every_module_is_loaded_once_and_under_its_full_name(loaded):
+    assert loaded["bare"] == []
 
 
 def test_the_core_runs_without_prefect_and_without_a_cluster():
@@ -104,14 +121,8 @@ def test_reading_a_store_needs_no_torch():
     assert loaded.strip() == "False"
 
 
-def test_public_names_exist():
-    code = (
-        "import importlib\n"
-        f"for room in {ROOMS!r}:\n"
-        "    m = importlib.import_module('vlpipe.' + room)\n"
-        "    for name in getattr(m, '__all__', ()): getattr(m, name)\n"
-    )
-    run_python(code)
+def test_public_names_exist(loaded):
+    assert loaded["missing"] == []
 
 
 def test_no_file_is_called_something_that_says_nothing():

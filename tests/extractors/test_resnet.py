@@ -96,8 +96,10 @@ def test_sampling_is_by_time(checkpoint, gif):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_stays_near(checkpoint, gif, precision):
-    exact = create_extractor("resnet50", weights=checkpoint).extract(gif[0])["resnet50"].rows
-    rough = create_extractor("resnet50", weights=checkpoint, precision=precision)
+    # Few processors compute with bfloat16 in hardware; elsewhere whole pictures take long.
+    small = {"weights": checkpoint, "resize": 72, "crop": 64}
+    exact = create_extractor("resnet50", **small).extract(gif[0])["resnet50"].rows
+    rough = create_extractor("resnet50", **small, precision=precision)
     rows = rough.extract(gif[0])["resnet50"].rows
     assert np.linalg.norm(rows - exact) / np.linalg.norm(exact) < 0.05
     assert not np.array_equal(rows, exact)

@@ -35,16 +35,3 @@ def make_job(tmp_path, clips):
         return ExtractionJob(**(fields | changes))
 
     return build
-
-
-@pytest.fixture(scope="module")
-def prefect_server():
-    """A temporary Prefect server, for the modules that ask for it."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        yield

@@ -2,9 +2,9 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -60,19 +60,23 @@ def test_every_command_is_documented(words):
     assert f"vlpipe {' '.join(words)}" in text
 
 
+def processor_time_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_answers_at_once():
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "vlpipe", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 1.0
+    # Processor time: the wall clock also counts what else the machine does.
+    before = processor_time_of_children()
+    subprocess.run([sys.executable, "-m", "vlpipe", "--help"], check=True, capture_output=True)
+    assert processor_time_of_children() - before < 1.0
 
 
 def test_help_loads_nothing_heavy():
     code = (
         "import sys\nfrom vlpipe.pipelines.cli import run\nrun(['--help'])\n"
-        "print(','.join(m for m in ('torch', 'prefect', 'dask', 'zarr') if m in sys.modules))"
+        "heavy = ('torch', 'prefect', 'dask', 'zarr', 'numpy')\n"
+        "print(','.join(m for m in heavy if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == ""

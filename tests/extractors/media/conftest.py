@@ -36,25 +36,26 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
-@pytest.fixture(scope="session")
+# Of the package, that is of this folder: their children would stay beside all later tests.
+@pytest.fixture(scope="package")
 def pool() -> Iterator[DecodePool]:
     with DecodePool() as pool:
         yield pool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lenient_pool() -> Iterator[DecodePool]:
     with DecodePool(tolerance="lenient") as pool:
         yield pool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pyav_pool() -> Iterator[DecodePool]:
     with DecodePool(decoder="pyav") as pool:
         yield pool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_block_pool() -> Iterator[DecodePool]:
     """Blocks of a few frames each, so that streams have many of them."""
     with DecodePool(limits=DecodeLimits(block_bytes=200_000)) as pool:
