@@ -25,9 +25,15 @@ _NUM_MOVIES_SHOWN = 3
 _NUM_ANSWERS_SHOWN = 3
 
 # Small inputs: the networks are untrained, and the demonstration is to take minutes on two cores.
-# The map is kept as well: where something is lies in it, and not in its mean.
+# Maps are kept as well: where something is lies in them, and not in their mean; and colours and
+# outlines in those of the first stage, which an untrained network has hardly mixed yet.
 _SETTINGS = {
-    "resnet18": {"fps": 8, "whole_frame": True, "crop": 112, "outputs": ("pool5", "res5c")},
+    "resnet18": {
+        "fps": 8,
+        "whole_frame": True,
+        "crop": 112,
+        "outputs": ("pool5", "res5c", "conv2_x"),
+    },
 }
 _MOST_VIDEOS, _MOST_STORIES = 24, 40
 

@@ -13,7 +13,7 @@ from vlpipe.pipelines.training.run_folder import RunFolder
 # they are normalised; most clips have no sound, which is left out. Statistics of the norms must
 # follow within some hundred steps.
 _COMMON = (
-    "features.frames=resnet18",
+    "features.frames=resnet18_conv2_x",
     "features.sound=none",
     "model.normalise_inputs=true",
     "model.norm_momentum=0.1",
@@ -35,8 +35,8 @@ _COMMON = (
 
 SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "retrieval": ("epochs=8", "batch_size=12"),
-        "mc": ("epochs=8", "task.num_random=3"),
+        "retrieval": ("epochs=12", "batch_size=12"),
+        "mc": ("epochs=14", "task.num_random=3"),
         "fib": ("epochs=14",),
     }
 )
