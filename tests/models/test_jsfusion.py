@@ -214,8 +214,15 @@ def test_prepare_takes_equidistant_frames_and_the_sound_beside_them():
         "audio": False,
         "frame_width": 2048,
     }
-    with pytest.raises(UsageError, match=r"slot 'frames'.*\(2048, 7, 7\)"):
-        model.settings_for(model.config, {"frames": (2048, 7, 7)})
+
+
+def test_maps_are_read_flat():
+    model = small()
+    spans = np.stack([np.arange(4), np.arange(4) + 1], axis=1) / 5
+    maps = np.arange(16, dtype=np.float16).reshape(4, 2, 1, 2)
+    assert model.settings_for(model.config, {"frames": (2, 1, 2)})["frame_width"] == 4
+    found = model.prepare(model.config, {"frames": Features(maps, spans)})
+    assert found["video"][-4:, :4].tolist() == maps.reshape(4, 4).tolist()
 
 
 def test_losses_by_hand():
