@@ -118,7 +118,7 @@ class ExtractionJob(BaseModel):
     @property
     def source_name(self) -> str:
         """How summaries call the collection."""
-        return self.dataset or (len(self.paths) == 1 and self.paths[0].name) or "files"
+        return self.dataset or "folder"
 
     def with_absolute_paths(self) -> "ExtractionJob":
         """The same job, independent of the current folder."""
