@@ -115,7 +115,7 @@ def _decode_alone(job: ExtractionJob) -> float:
     plan = plan_extraction(job)
     requests = list(dict.fromkeys(s.request for s in plan.specs if s.request is not None))
     paths = [task.path for batch in plan.batches for task in batch.tasks]
-    workers = min(available_cores(), len(paths))
+    workers = min(max(1, available_cores() - 1), len(paths))  # as many as an extraction has
     started = time.monotonic()
     with job.decode_pool(workers) as pool, ThreadPoolExecutor(workers) as threads:
 

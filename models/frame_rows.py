@@ -1,5 +1,6 @@
 """Which frames of a video a network reads, and what stands beside each: the sound at that time."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -40,15 +41,19 @@ def frames_with_sound(
     """
     frames, sound = features["frames"], features.get("sound")
     chosen = equidistant_rows(frames.spans, max_frames, window_s)
-    parts = [np.asarray(frames.rows[chosen], np.float32).reshape(len(chosen), -1)]
+    parts = [_flat(frames.rows[chosen])]
     if sound is not None and len(sound.rows):
         middles = frames.spans[chosen].mean(axis=1)
         distance = np.abs(middles[:, None] - sound.spans.mean(axis=1))  # (frames, rows)
-        nearest = np.asarray(sound.rows[distance.argmin(axis=1)], np.float32)
-        parts.append(nearest.reshape(len(chosen), -1))
+        parts.append(_flat(sound.rows[distance.argmin(axis=1)]))
     else:
         parts.append(np.zeros((len(chosen), sound_width), np.float32))
     rows = torch.from_numpy(np.concatenate(parts, axis=1))
     padded = rows.new_zeros(max_frames, rows.shape[1])
     padded[max_frames - len(rows) :] = rows
     return padded, len(rows)
+
+
+def _flat(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """float32 [T, C] of [T, ...]; T may be 0, of which NumPy cannot derive a width."""
+    return np.asarray(rows, np.float32).reshape(len(rows), math.prod(rows.shape[1:]))

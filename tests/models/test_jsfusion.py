@@ -223,6 +223,9 @@ def test_maps_are_read_flat():
     assert model.settings_for(model.config, {"frames": (2, 1, 2)})["frame_width"] == 4
     found = model.prepare(model.config, {"frames": Features(maps, spans)})
     assert found["video"][-4:, :4].tolist() == maps.reshape(4, 4).tolist()
+    nothing = model.prepare(model.config, {"frames": Features(maps, spans)}, (5.0, 6.0))
+    assert nothing["video_len"] == 0
+    assert not nothing["video"].any()
 
 
 def test_losses_by_hand():
