@@ -46,4 +46,5 @@ def pytest_xdist_make_scheduler(config, log):
             folder, flows, _ = nodeid.partition("pipelines/flows/")
             return folder + flows if flows else super()._split_scope(nodeid)
 
+    config.option.loadscopereorder = False  # keeps the order of files that is made above
     return FlowsTogether(config, log)

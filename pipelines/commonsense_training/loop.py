@@ -10,7 +10,6 @@ import threading
 import time
 from typing import Any, Protocol, cast
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from vlpipe.pipelines.commonsense_training.network import (
 )
 from vlpipe.pipelines.training.agreement import any_device
 from vlpipe.pipelines.training.data import EpochBatches
+from vlpipe.pipelines.training.determinism import deterministic_algorithms
 from vlpipe.pipelines.training.log import TrainingLog
 from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.pipelines.training.state import Progress, read_state, write_state
@@ -80,8 +80,6 @@ class CommonsenseLoop:
     ) -> None:
         self.fabric, self.run_folder, self.observer, self.stop = fabric, run, observer, stop
         self.settings = settings = job.settings
-        if fabric.device.type == "cuda":
-            torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
         self.modules = build_modules(job)
         confounders = Confounders.read(run.path / "dictionary.npy", run.path / "prior.npy")
         learner = CommonsenseLearner(self.modules, confounders)
@@ -113,7 +111,10 @@ class CommonsenseLoop:
             self.observer.on_start(self.num_images, total, progress)
         self.learner.train()
         # Hides what was written from a step on, and that of the checkpoint's own step counts.
-        with TrainingLog(self.run_folder.path, progress.step + 1, is_active=is_first) as log:
+        with (
+            deterministic_algorithms(self.settings.deterministic),
+            TrainingLog(self.run_folder.path, progress.step + 1, is_active=is_first) as log,
+        ):
             while progress.step < total:
                 self.places.start(progress.epoch, progress.batch)
                 for batch in self.loader:

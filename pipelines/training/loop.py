@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from vlpipe.models.tasks import Batch, Record, Task
 from vlpipe.pipelines.training.agreement import any_device
 from vlpipe.pipelines.training.data import EpochBatches, ExampleDataset, batch_loader, in_order
+from vlpipe.pipelines.training.determinism import deterministic_algorithms
 from vlpipe.pipelines.training.log import TrainingLog
 from vlpipe.pipelines.training.material import Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, save_model
@@ -82,8 +83,6 @@ class _Loop:
         self.task: Task[Any] = material.task
         assert settings.learning_rate is not None
         assert settings.epochs is not None
-        if fabric.device.type == "cuda":
-            torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
         _seed(settings.seed)
         self.plain_model = material.build_model()
         trained = [p for p in self.plain_model.parameters() if p.requires_grad]
@@ -137,7 +136,10 @@ class _Loop:
         is_first = self.fabric.is_global_zero
         if is_first:
             self.observer.on_start(self.material, progress)
-        with TrainingLog(self.run_folder.path, progress.step, is_active=is_first) as log:
+        with (
+            deterministic_algorithms(self.settings.deterministic),
+            TrainingLog(self.run_folder.path, progress.step, is_active=is_first) as log,
+        ):
             while progress.epoch < self.settings.epochs and not progress.is_finished:
                 if not self._train_epoch(log):
                     return False

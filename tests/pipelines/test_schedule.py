@@ -48,6 +48,16 @@ def answers(url):
         return False
 
 
+def stop(process):
+    """Ends a group of processes; a worker may have begun the next minute's run and wait for it."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
 def post(url, body):
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -109,8 +119,7 @@ def server(tmp_path):
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 120, "the server answers")
         yield environment
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        stop(process)
         log.close()
 
 
@@ -137,8 +146,7 @@ def test_a_deployment_with_a_schedule_runs_by_itself(server, clips, tmp_path):
         completed = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
         (run, *_) = wait_for(lambda: post(url, completed), 240, "a scheduled run is completed")
     finally:
-        os.killpg(worker.pid, signal.SIGTERM)
-        worker.wait(60)
+        stop(worker)
     assert {"auto-scheduled", "vlpipe", "stage:extract", "dataset:folder"} <= set(run["tags"])
     with FeatureStore.open(store) as opened:
         assert len(opened["resnet18"]) == 6
