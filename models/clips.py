@@ -18,6 +18,7 @@ of equal parts."""
 ChangingSlot = Literal["appearance_global", "appearance_local", "motion_global", "motion_local"]
 
 _REFERENCE = "appearance_global"
+_GLOBAL = ("appearance_global", "motion_global")
 _LOCAL = ("appearance_local", "motion_local")
 _MOTION = ("motion_global", "motion_local")
 
@@ -36,9 +37,10 @@ def aligned_clips(
     Rows keep the dtype of the store (float16 halves what loading moves) unless they are worked on.
 
     features: `appearance_global` gives the clips; of every other slot the row whose middle is
-        nearest in time stands beside each, or the mean of those in the clip. Local slots are
-        [T, N, C], or maps [T, C, y, x] or [T, C, t, y, x], of which the mean over t is cut into
-        grid x grid cells as objects.
+        nearest in time stands beside each, or the mean of those in the clip. Global slots are
+        [T, C], or maps, of which the mean of all cells is taken. Local slots are [T, N, C], or
+        maps [T, C, y, x] or [T, C, t, y, x], of which the mean over t is cut into grid x grid
+        cells as objects.
     changes: slots that become what changes in them, before clips are taken: rows of motion their
         absolute difference from the row before, the first row 0; rows of appearance their
         difference from the video's median row, which is how it looks at rest.
@@ -53,7 +55,9 @@ def aligned_clips(
         if slot in changes:
             rows = _changes(slot, rows.astype(np.float32))
         picked = torch.from_numpy(_rows_of_clips(rows, values.spans, spans, choice))
-        if slot in _LOCAL and picked.ndim > 3:
+        if slot in _GLOBAL and picked.ndim > 2:
+            picked = picked.float().flatten(2).mean(dim=2)
+        elif slot in _LOCAL and picked.ndim > 3:
             picked = _cells(picked.float(), grid)
         prepared[slot] = _padded(picked, max_clips)
     if "boxes" not in prepared:

@@ -248,9 +248,9 @@ class Masn(Model):
     Config: ClassVar[type[ModelConfig]] = MasnConfig
     slots: ClassVar[Mapping[str, FeatureSlot]] = MappingProxyType(
         {
-            "appearance_global": FeatureSlot("resnet152", "a row for each clip's frame"),
+            "appearance_global": FeatureSlot("resnet152", "a row or a map of each clip's frame"),
             "appearance_local": FeatureSlot("objects", "N objects a row, or a feature map"),
-            "motion_global": FeatureSlot("i3d_resnet50", "a row for each clip"),
+            "motion_global": FeatureSlot("i3d_resnet50", "a row or a map of each clip"),
             "motion_local": FeatureSlot("objects_motion", "motion of those objects, or a map"),
             "boxes": FeatureSlot(
                 "objects_spatial", "six numbers of each object's box", is_optional=True

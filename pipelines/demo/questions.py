@@ -13,10 +13,10 @@ _ALL = '["appearance_global", "appearance_local", "motion_global", "motion_local
 # they are normalised, and motion is how they change. The paper's dropout is for many thousand
 # examples; with some hundred nothing is learnt through it.
 _COMMON = (
-    "features.appearance_global=resnet18",
-    "features.appearance_local=resnet18_res5c",
-    "features.motion_global=resnet18",
-    "features.motion_local=resnet18_res5c",
+    "features.appearance_global=resnet18_conv2_x",
+    "features.appearance_local=resnet18_conv2_x",
+    "features.motion_global=resnet18_conv2_x",
+    "features.motion_local=resnet18_conv2_x",
     "features.boxes=none",
     "model.clip_choice=mean",
     "model.normalise_inputs=true",

@@ -25,15 +25,10 @@ _NUM_MOVIES_SHOWN = 3
 _NUM_ANSWERS_SHOWN = 3
 
 # Small inputs: the networks are untrained, and the demonstration is to take minutes on two cores.
-# Maps are kept as well: where something is lies in them, and not in their mean; and colours and
-# outlines in those of the first stage, which an untrained network has hardly mixed yet.
+# Maps of the first stage: where something is lies in them, and colours and outlines, which an
+# untrained network has hardly mixed yet.
 _SETTINGS = {
-    "resnet18": {
-        "fps": 8,
-        "whole_frame": True,
-        "crop": 112,
-        "outputs": ("pool5", "res5c", "conv2_x"),
-    },
+    "resnet18": {"fps": 8, "whole_frame": True, "crop": 112, "outputs": ("conv2_x",)},
 }
 _MOST_VIDEOS, _MOST_STORIES = 24, 40
 
@@ -137,7 +132,7 @@ def choose_examples(dataset: DemoDataset, store: FeatureStore) -> list[Example]:
         found = [
             Example(video.id, video.path, tuple(texts[video.id]))
             for video in dataset.videos()
-            if video.id in texts and video.path is not None and video.id in store["resnet18"]
+            if video.id in texts and video.path is not None and video.id in store["resnet18_conv2_x"]
         ]
         shown += sorted(found, key=lambda example: -len(example.captions))[:most]
     return shown

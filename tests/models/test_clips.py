@@ -66,6 +66,16 @@ def test_a_map_becomes_cells_with_boxes():
     assert torch.equal(found["boxes"][0], cell_boxes(2))
 
 
+def test_a_map_of_the_whole_frame_becomes_the_mean_of_its_cells():
+    maps = np.zeros((3, 1, 4, 4), np.float16)
+    maps[1, 0, :2, 2:] = 8  # a quarter of the second frame
+    features = video(3) | {"appearance_global": rows_every(1.0, maps)}
+    assert clips_of(features)["appearance_global"].tolist() == [[0], [2], [0], [0]]
+    features["motion_global"] = features["appearance_global"]
+    changed = clips_of(features, changes=("motion_global",))["motion_global"]
+    assert changed.tolist() == [[0], [2], [2], [0]]
+
+
 def test_changes_are_those_between_neighbouring_rows_before_clips_are_taken():
     found = clips_of(video(10), choice="spread", changes=("motion_global",))
     assert found["motion_global"][:, 0].tolist() == [0, 1, 1, 1]
