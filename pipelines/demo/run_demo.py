@@ -128,11 +128,12 @@ def choose_examples(dataset: DemoDataset, store: FeatureStore) -> list[Example]:
         for captions in dataset.captions("val_1")
     }
     shown: list[Example] = []
+    stored = store["resnet18_conv2_x"]
     for texts, most in ((asked, _NUM_GIFS_SHOWN), (told, _NUM_MOVIES_SHOWN)):
         found = [
             Example(video.id, video.path, tuple(texts[video.id]))
             for video in dataset.videos()
-            if video.id in texts and video.path is not None and video.id in store["resnet18_conv2_x"]
+            if video.id in texts and video.path is not None and video.id in stored
         ]
         shown += sorted(found, key=lambda example: -len(example.captions))[:most]
     return shown
