@@ -21,6 +21,7 @@ from vlpipe.stores.layout import new_temporary_name
 from vlpipe.stores.local_files import (
     LocalFile,
     LocalStream,
+    as_bytes,
     remove_tree,
     sync_path,
     unwritable,
@@ -123,7 +124,7 @@ class LocalStorage:
         with writing(path):
             descriptor = self._new_file(path)
             try:
-                write_all(descriptor, data)
+                write_all(descriptor, as_bytes(data))
             finally:
                 os.close(descriptor)
 

@@ -99,8 +99,11 @@ def _checked_spans(spans: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     stored = np.ascontiguousarray(spans, "<f8")
     if len(stored) == 0:
         return stored
-    starts, ends = stored[:, 0], stored[:, 1]
     # Nothing compares with NaN, and all lies between the first start and the last end.
+    edges = stored.ravel()
+    if (edges[:-1] <= edges[1:]).all() and -np.inf < edges[0] and edges[-1] < np.inf:
+        return stored  # the usual case, first: one row after the other
+    starts, ends = stored[:, 0], stored[:, 1]
     is_ordered = (starts <= ends).all() and (starts[:-1] <= starts[1:]).all()
     if is_ordered and -np.inf < starts[0] and ends.max() < np.inf:
         return stored

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -14,12 +15,13 @@ def deterministic_algorithms(is_on: bool = True) -> Iterator[None]:
     an order that differs from run to run.
     """
     mode = torch.get_deterministic_debug_mode()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # whose setting type checkers do not see
+    fills = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(is_on, warn_only=True)
     # Costs time, and helps only those who read what nobody wrote.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        memory.fill_uninitialized_memory = fills

@@ -8,22 +8,10 @@ import pytest
 from made_training import make_dataset, make_job, make_store
 
 from vlpipe.pipelines.ingestion import IngestionJob
-from vlpipe.pipelines.settings import apply_offline_settings
 from vlpipe.pipelines.store_care import StoreCareJob
 from vlpipe.pipelines.training.retraining import RetrainingJob
 from vlpipe.stores import Features, FeatureStore
 from vlpipe.stores.errors import EnvironmentLacks, StoreDamaged, UsageError
-
-apply_offline_settings()
-
-pytestmark = [
-    pytest.mark.flows,
-    pytest.mark.usefixtures("prefect_server"),
-    # Prefect's own client and server raise these when the temporary server ends.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 @pytest.fixture

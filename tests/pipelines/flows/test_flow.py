@@ -7,20 +7,8 @@ import pytest
 from vlpipe.pipelines.extraction import batches
 from vlpipe.pipelines.extraction.extract import run_extraction
 from vlpipe.pipelines.extraction.receipts import BatchReceipt
-from vlpipe.pipelines.settings import apply_offline_settings
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import StoreUnwritable
-
-apply_offline_settings()
-
-pytestmark = [
-    pytest.mark.flows,
-    pytest.mark.usefixtures("prefect_server"),
-    # Prefect's own client and server raise these when the temporary server ends.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 def contents(url):

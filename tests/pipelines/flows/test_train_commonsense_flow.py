@@ -3,25 +3,12 @@
 import threading
 
 import made_objects
-import pytest
 import torch
 
 from vlpipe.extractors.networks.vc_intervention import Confounders
 from vlpipe.extractors.weights.checkpoint import Checkpoint
 from vlpipe.pipelines.commonsense_training.confounders import write_confounders
 from vlpipe.pipelines.commonsense_training.train import run_commonsense_training
-from vlpipe.pipelines.settings import apply_offline_settings
-
-apply_offline_settings()
-
-pytestmark = [
-    pytest.mark.flows,
-    pytest.mark.usefixtures("prefect_server"),
-    # Prefect's own client and server raise these when the temporary server ends.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 def test_the_flow_makes_the_checkpoint_of_the_core_and_carries_runs_on(tmp_path, monkeypatch):

@@ -3,19 +3,7 @@
 import pytest
 from made_training import make_job
 
-from vlpipe.pipelines.settings import apply_offline_settings
 from vlpipe.pipelines.training.run_folder import RunFolder
-
-apply_offline_settings()
-
-pytestmark = [
-    pytest.mark.flows,
-    pytest.mark.usefixtures("prefect_server"),
-    # Prefect's own client and server raise these when the temporary server ends.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 @pytest.mark.slow
