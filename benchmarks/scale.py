@@ -5,6 +5,7 @@ and makes rows. `--small` takes 2,000 videos and 20 workers. Figures for a milli
 extrapolation of these, and are named so.
 """
 
+import logging
 import resource
 import sys
 import tempfile
@@ -89,12 +90,19 @@ def _prefect(job: SimulatedJob, folder: str) -> None:
 
 def _dask(job: SimulatedJob, count: int, num_workers: int) -> float:
     """Seconds a batch beyond its sleep, with so many workers as threads of one process."""
+    import dask
     from distributed import LocalCluster
 
     num_batches = len(plan_extraction(job).batches)
-    with LocalCluster(
+    # The workers share a process: a limit would count the memory of all for each, and each would
+    # look at the whole process a hundred times a second.
+    alone = {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.interval": "10s",
+    }
+    with dask.config.set(alone), LocalCluster(
         n_workers=num_workers, threads_per_worker=1, processes=False, dashboard_address=None,
-        protocol="tcp://",
+        protocol="tcp://", memory_limit=0, silence_logs=logging.ERROR,
     ) as cluster:  # fmt: skip
         address = DaskOptions(address=cluster.scheduler_address, threads=1)
         seconds = BATCH_S * num_batches / count
