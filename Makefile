@@ -15,7 +15,7 @@ help:
 	@echo "make lint       ruff, mypy"
 	@echo "make check      what CI runs: lint and test"
 	@echo "make bench      benchmarks, as ratios"
-	@echo "make bench-store  the store beside npy, HDF5, Zarr, LMDB and a memory map (needs 20 GB of disk)"
+	@echo "make bench-store  the store beside npy, HDF5, Zarr, LMDB and a memory map (needs 30 GB of disk)"
 	@echo "make format     let ruff format and fix"
 
 $(VENV)/.installed: pyproject.toml
