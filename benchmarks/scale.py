@@ -2,8 +2,8 @@
 
 Nothing is decoded or computed (see `_simulation`): a worker sleeps as long as its batch would take,
 and makes rows. All workers are threads of one process, and more of them than 50 (for 20,000 videos)
-wait for its interpreter and not for the store. `--small` takes 2,000 videos and 20 workers. Figures for a million videos are an
-extrapolation of these, and are named so.
+wait for its interpreter and not for the store. `--small` takes 2,000 videos and 20 workers.
+Figures for a million videos are an extrapolation of these, and are named so.
 """
 
 import logging
