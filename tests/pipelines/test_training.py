@@ -1,6 +1,7 @@
 """Training: what a run leaves, that it can be cut off anywhere, and that wrong input is named."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -124,7 +125,11 @@ def test_a_killed_process_is_carried_on_from_its_last_checkpoint(place, unbroken
         "        if progress.step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"train(make_fabric('cpu', 1, 'fp32'), Path({str(job.out)!r}), Kill())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    # Bits are those of so many threads.
+    threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=threads, capture_output=True, check=False
+    )
     assert done.returncode == -9, done.stderr
     assert read_state(RunFolder(job.out).state)["progress"]["step"] == 3
     resume_training(job.out)
