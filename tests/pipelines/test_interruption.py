@@ -65,7 +65,7 @@ def test_kills_at_random_moments_lose_nothing(quiet, tmp_path):
     (tmp_path / "clips").symlink_to(folder / "clips")
     moments = random.Random(1)
     killed = 0
-    for _ in range(int(os.environ.get("VLPIPE_KILLED_COMMANDS", "4"))):
+    for _ in range(int(os.environ.get("VLPIPE_KILLED_COMMANDS", "2"))):
         process = start(tmp_path)
         try:
             process.communicate(timeout=moments.uniform(0.3, 1.1) * seconds)
