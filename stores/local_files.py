@@ -80,8 +80,7 @@ class LocalStream:
         self._descriptor: int | None = descriptor
         # Of pages of its own: copying to a few bytes behind the source's place in its page is many
         # times as slow on some processors, and rows mostly begin where a page or a line does.
-        self._memory = mmap.mmap(-1, _PIECE_BYTES)
-        self._buffer = memoryview(self._memory)
+        self._buffer = memoryview(mmap.mmap(-1, _PIECE_BYTES))
         self._filled = reserve_bytes
 
     def write(self, data: Bytes) -> None:

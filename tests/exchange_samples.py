@@ -1,5 +1,7 @@
 """What the tests of exchange share: a store with the features of published layouts, small."""
 
+import io
+
 import numpy as np
 
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore
@@ -67,3 +69,15 @@ def key_table(path, header=("gif_name", "question", "key")):
     lines += [f"{IDS[0]}\tagain\t{KEYS[IDS[0]]}"]  # a GIF has several questions
     path.write_bytes("\r\n".join(lines).encode() + b"\r\n")
     return path
+
+
+def npy_bytes(array, **how):
+    """The .npy file of an array."""
+    stream = io.BytesIO()
+    np.save(stream, array, **how)
+    return stream.getvalue()
+
+
+def imported(store, feature):
+    """What the provenance of a feature says of its import."""
+    return store[feature].info.provenance["imported"]

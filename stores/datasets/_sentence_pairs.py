@@ -48,13 +48,13 @@ class SentencePairDataset(Dataset):
     def pairs_of(self, split: str) -> list[SentencePair]:
         """The sentences of one of pair_splits."""
 
+    @abstractmethod
     def choices_of(self, split: str) -> list[SentenceChoice]:
         """The rows of one of choice_splits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blanks_of(self, split: str) -> list[SentenceBlank]:
         """The rows of one of blank_splits."""
-        raise NotImplementedError
 
     def sentence_pairs(self, split: str) -> list[SentencePair]:
         """Sentences and the video that each tells about, in the order of the files."""
