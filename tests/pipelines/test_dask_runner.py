@@ -20,6 +20,7 @@ from vlpipe.pipelines.extraction import batches
 from vlpipe.pipelines.extraction.extract import plan_extraction, run_extraction
 from vlpipe.pipelines.extraction.job import DaskOptions
 from vlpipe.pipelines.extraction.observer import Silent
+from vlpipe.pipelines.extraction.runners.dask_cluster import unchanged_environment
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 from vlpipe.stores.ledger import Ledger
@@ -48,7 +49,11 @@ def cluster():
         "distributed.worker.multiprocessing-method": "forkserver",
         "distributed.deploy.lost-worker-timeout": "10 minutes",
     }
-    with pytest.MonkeyPatch.context() as paths, dask.config.set(settings):
+    with (
+        unchanged_environment(),
+        pytest.MonkeyPatch.context() as paths,
+        dask.config.set(settings),
+    ):
         paths.syspath_prepend(ROOT)
         found = pkgutil.iter_modules(vlpipe.extractors.__path__, "vlpipe.extractors.")
         get_mp_context().set_forkserver_preload(
@@ -226,6 +231,7 @@ def test_the_command_starts_workers_of_its_own_and_outlives_one(
     make_job, monkeypatch, tmp_path, clips, capfd
 ):
     monkeypatch.setattr(batches, "MAX_VIDEOS", 2)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     killed, is_over = [], threading.Event()
     killer = threading.Thread(target=kill_a_worker_that_decodes, args=[killed, is_over])
     killer.start()
@@ -242,6 +248,7 @@ def test_the_command_starts_workers_of_its_own_and_outlives_one(
     assert "Dask scheduler at tls://127.0.0.1" in err
     assert "dashboard at http://127.0.0.1" in err
     assert killed
+    assert "MKL_NUM_THREADS" not in os.environ  # which the workers have, and had from this process
     job = make_job()
     run_extraction(job)
     assert contents(store) == contents(job.store)

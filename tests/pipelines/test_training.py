@@ -126,7 +126,8 @@ def test_a_killed_process_is_carried_on_from_its_last_checkpoint(place, unbroken
         f"train(make_fabric('cpu', 1, 'fp32'), Path({str(job.out)!r}), Kill())\n"
     )
     # Bits are those of so many threads.
-    threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    count = str(torch.get_num_threads())
+    threads = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
     done = subprocess.run(
         [sys.executable, "-c", code], env=threads, capture_output=True, check=False
     )

@@ -50,12 +50,32 @@ def open_client(
         return
     make = _slurm_cluster if options.cluster == "slurm" else local_cluster
     with (
+        unchanged_environment(),
         dask.config.set(_CLUSTER_SETTINGS),
         make(devices, options.workers) as cluster,
         Client(cluster, set_as_default=False, name="vlpipe") as client,
     ):
         _introduce(client, notify)
         yield client
+
+
+@contextmanager
+def unchanged_environment() -> Iterator[None]:
+    """Takes back, at its end, the variables that nannies set for the workers they start.
+
+    They set them in this process and leave them there: one thread for each library, so that what
+    is started next would be slower than it was asked to be, and its sums would have other bits.
+    """
+    names = (*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def local_cluster(devices: Sequence[str], num_workers: int = 0) -> Cluster:
