@@ -48,6 +48,10 @@ class NetworkBatches(Generic[V]):
         """Takes samples in; gives what the batches made that became full."""
         for sample in samples:
             group = (key, sample.data.shape)
+            # Rows of a video are made in the order of its samples, whatever their shapes.
+            earlier = self._other_group_of(video, group)
+            if earlier is not None:
+                yield from self._run(earlier)
             self._waiting.setdefault(group, []).append((video, sample))
             self._num_bytes += sample.data.nbytes
             if len(self._waiting[group]) == self._extractors[key].batch_size:
@@ -69,6 +73,15 @@ class NetworkBatches(Generic[V]):
     @property
     def is_empty(self) -> bool:
         return not self._waiting
+
+    def _other_group_of(
+        self, video: V, group: tuple[str, tuple[int, ...]]
+    ) -> tuple[str, tuple[int, ...]] | None:
+        """The group of that key and another shape in which samples of the video wait."""
+        for other, waiting in self._waiting.items():
+            if other[0] == group[0] and other != group and any(v is video for v, _ in waiting):
+                return other
+        return None
 
     def _bytes_of(self, group: tuple[str, tuple[int, ...]]) -> int:
         return sum(sample.data.nbytes for _, sample in self._waiting[group])
