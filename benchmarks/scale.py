@@ -1,12 +1,9 @@
-"""What planning, batching and committing cost for 100,000 videos, and 50 workers at a time.
+"""What planning, batching and committing cost for 100,000 videos in one process.
 
-Nothing is decoded or computed (see `_simulation`): a worker sleeps as long as its batch would take,
-and makes rows. All workers are threads of one process, and more of them than 50 (for 20,000 videos)
-wait for its interpreter and not for the store. `--small` takes 2,000 videos and 20 workers.
-Figures for a million videos are an extrapolation of these, and are named so.
+Nothing is decoded or computed (see `_simulation`). `--small` takes 2,000 videos. Figures for a
+million videos are an extrapolation of these, and are named so. Many workers: `cluster`.
 """
 
-import logging
 import resource
 import sys
 import tempfile
@@ -16,7 +13,6 @@ from pathlib import Path
 
 from benchmarks._simulation import SimulatedJob, make_files
 from vlpipe.pipelines.extraction.extract import plan_extraction, run_extraction
-from vlpipe.pipelines.extraction.job import DaskOptions
 from vlpipe.pipelines.extraction.planning import Plan
 
 BATCH_S = 30.0
@@ -27,20 +23,16 @@ def run(options: Sequence[str] = ()) -> None:
     """Prints costs a video and a batch, each beside its goal."""
     if set(options) - {"--small"}:
         sys.exit(f"scale knows --small, not {' '.join(options)}")
-    count, num_workers = (2_000, 20) if "--small" in options else (100_000, 50)
+    count = 2_000 if "--small" in options else 100_000
     with tempfile.TemporaryDirectory() as name:
         files = make_files(Path(name) / "media", count)
         job = SimulatedJob(paths=(files,), store=f"{name}/local")
         job.specs()
         plan_s, per_video_s = _local(job, count)
         _prefect(job.model_copy(update={"limit": min(count, 4000)}), name)
-        some = min(count, 20_000)
-        of_some = job.model_copy(update={"store": f"{name}/dask", "limit": some})
-        lost_s = _dask(of_some, some, num_workers)
     print(
         f"scale: extrapolated to a million videos: plan {plan_s / count * MILLION:,.0f} s; all "
-        f"else in one process {per_video_s * MILLION / 3600:.1f} h; {num_workers} workers lose "
-        f"{lost_s:.1f} s in every batch of {BATCH_S:.0f} s"
+        f"else in one process {per_video_s * MILLION / 3600:.1f} h"
     )
 
 
@@ -89,32 +81,3 @@ def _prefect(job: SimulatedJob, folder: str) -> None:
         f"scale: a Prefect task adds {added * 1e3:.0f} ms to a batch, {added / BATCH_S:.2%} of "
         f"{BATCH_S:.0f} s (goal 1%), the flow's own second included"
     )
-
-
-def _dask(job: SimulatedJob, count: int, num_workers: int) -> float:
-    """Seconds a batch beyond its sleep, with so many workers as threads of one process."""
-    import dask
-    from distributed import LocalCluster
-
-    num_batches = len(plan_extraction(job).batches)
-    # The workers share a process: a limit would count the memory of all for each, and each would
-    # look at the whole process a hundred times a second.
-    alone = {
-        "distributed.worker.profile.enabled": False,
-        "distributed.admin.system-monitor.interval": "10s",
-    }
-    with dask.config.set(alone), LocalCluster(
-        n_workers=num_workers, threads_per_worker=1, processes=False, dashboard_address=None,
-        protocol="tcp://", memory_limit=0, silence_logs=logging.ERROR,
-    ) as cluster:  # fmt: skip
-        address = DaskOptions(address=cluster.scheduler_address, threads=1)
-        seconds = BATCH_S * num_batches / count
-        summary = run_extraction(job.model_copy(update={"dask": address, "seconds": seconds}))
-    assert summary.extracted == count
-    ideal = BATCH_S * num_batches / num_workers
-    rounds = num_batches / num_workers
-    print(
-        f"scale: {num_workers} Dask workers, {num_batches} batches of {BATCH_S:.0f} s: "
-        f"{summary.wall_s:.0f} s, {ideal / summary.wall_s:.0%} of the ideal {ideal:.0f} s"
-    )
-    return (summary.wall_s - ideal) / rounds
