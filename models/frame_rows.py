@@ -32,16 +32,23 @@ def frames_with_sound(
     *,
     max_frames: int,
     sound_width: int,
+    changes: bool = False,
     window_s: tuple[float, float] | None = None,
 ) -> tuple[Tensor, int]:
     """float32 (max_frames, C) with zeros before the first row, and how many rows are real.
 
     features (maps are read flat): `frames`, and `sound`, of which the row nearest in time stands
         beside each frame; without it, or where a video has none, there are sound_width zeros.
+    changes: between the two stands each frame's difference from the median of all chosen ones,
+        which is how the video looks at rest.
     """
     frames, sound = features["frames"], features.get("sound")
     chosen = equidistant_rows(frames.spans, max_frames, window_s)
     parts = [_flat(frames.rows[chosen])]
+    if changes:
+        # The median of no frames is not a number.
+        at_rest = np.median(parts[0], axis=0) if len(chosen) else np.float32(0)
+        parts.append(parts[0] - at_rest)
     if sound is not None and len(sound.rows):
         middles = frames.spans[chosen].mean(axis=1)
         distance = np.abs(middles[:, None] - sound.spans.mean(axis=1))  # (frames, rows)

@@ -67,6 +67,8 @@ class JsFusionConfig(ModelConfig):
     dropout: None: 0.5, or 0.2 for blanks in the thesis's form.
     norm_momentum: share of a batch in the statistics that evaluation uses. With the published
         0.001 they follow after thousands of steps; short trainings need 0.1.
+    changes: beside each frame the network reads its difference from the median frame, in which the
+        place where something moves is not seen.
     normalise_inputs: frames are centred and scaled by the statistics of the training frames, as
         features of untrained networks need.
     pairs_at_once: evaluation fuses that many pairs at a time.
@@ -92,6 +94,7 @@ class JsFusionConfig(ModelConfig):
     attention: bool = True
     dropout: float | None = Field(default=None, ge=0, lt=1)
     norm_momentum: float = Field(default=0.001, gt=0, le=1)
+    changes: bool = False
     normalise_inputs: bool = False
     pairs_at_once: PositiveInt = 32
 
@@ -106,7 +109,8 @@ class JsFusionConfig(ModelConfig):
 
     @property
     def video_width(self) -> int:
-        return self.frame_width + (self.sound_width if self.audio else 0)
+        frames = self.frame_width * (2 if self.changes else 1)
+        return frames + (self.sound_width if self.audio else 0)
 
 
 @register("jsfusion")
@@ -241,6 +245,7 @@ class JsFusion(Model):
             wanted,
             max_frames=c.max_frames,
             sound_width=c.sound_width if c.audio else 0,
+            changes=c.changes,
             window_s=window_s,
         )
         return {"video": video, "video_len": torch.tensor(num_frames)}

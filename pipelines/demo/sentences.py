@@ -11,11 +11,12 @@ from vlpipe.pipelines.training.job import TrainingJob, parse_settings
 from vlpipe.pipelines.training.run_folder import RunFolder
 
 # A small network of the same parts. The frames' features are those of an untrained network, so that
-# they are normalised; most clips have no sound, which is left out. Statistics of the norms must
-# follow within some hundred steps.
+# they are normalised, and small figures are told from their place by what changes. Most clips have
+# no sound, which is left out. Statistics of the norms must follow within some hundred steps.
 _COMMON = (
     "features.frames=resnet18_conv2_x",
     "features.sound=none",
+    "model.changes=true",
     "model.normalise_inputs=true",
     "model.norm_momentum=0.1",
     "model.max_frames=12",

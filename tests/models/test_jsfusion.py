@@ -124,6 +124,7 @@ def test_flat_names_go_round():
         {"gates": False},
         {"attention": False},
         {"audio": False},
+        {"changes": True},
         {"variant": "public"},
     ],
     ids=str,
@@ -134,6 +135,8 @@ def test_every_ablation_learns_by_all_its_weights(settings, task):
     inputs = material()
     if not settings.get("audio", True):
         inputs["video"] = inputs["video"][..., :5]
+    if settings.get("changes"):
+        inputs["video"] = torch.cat([inputs["video"][..., :5], inputs["video"]], dim=2)
     inputs["words"][:, 0] = 1
     outputs = model(**inputs)
     if task == "fib":
@@ -226,6 +229,29 @@ def test_maps_are_read_flat():
     nothing = model.prepare(model.config, {"frames": Features(maps, spans)}, (5.0, 6.0))
     assert nothing["video_len"] == 0
     assert not nothing["video"].any()
+
+
+def test_changes_stand_between_frames_and_sound_and_forget_where_it_is():
+    model = small(changes=True)
+    spans = np.stack([np.arange(5), np.arange(5) + 1], axis=1) / 5
+    rng = np.random.default_rng(0)
+    place = rng.standard_normal(5)
+    figure = np.zeros((5, 5))
+    figure[3] = [0, 0, 2, 0, -1]
+    sound = Features(np.ones((1, 3), np.float32), np.array([[0.0, 1.0]]))
+    frames = Features((place + figure).astype(np.float32), spans)
+    video = model.prepare(model.config, {"frames": frames, "sound": sound})["video"]
+    assert video.shape == (13, 5 + 5 + 3)
+    assert np.array_equal(video[-5:, :5], frames.rows)
+    np.testing.assert_allclose(video[-5:, 5:10], figure, atol=1e-6)
+    assert bool((video[-5:, 10:] == 1).all())
+    nothing = model.prepare(model.config, {"frames": frames, "sound": sound}, (5.0, 6.0))
+    assert nothing["video_len"] == 0
+    assert not nothing["video"].any()
+    with torch.inference_mode():
+        score = model(**material() | {"video": torch.rand(3, 13, 13)})["score"]
+    assert score.shape == (3, 3)
+    assert score.isfinite().all()
 
 
 def test_losses_by_hand():
