@@ -2,7 +2,7 @@
 
 Nothing is decoded or computed (see `_simulation`): a worker sleeps as long as its videos would
 take, and makes rows; scheduling, commits and the store are the real thing. The workers are spread
-over processes of at most 50, for as threads of one they would wait for its interpreter. All of
+over processes of at most 25, for as threads of one they would wait for its interpreter. All of
 them share this machine's cores with the scheduler: a cluster's own workers bring theirs.
 
 `--small` takes 20 workers.
@@ -34,7 +34,7 @@ from vlpipe.stores.storage import open_storage
 # Batches of some 40 videos, as of long videos on a GPU, take some 30 seconds.
 VIDEO_S = 0.75
 VIDEOS_PER_WORKER = 200
-MOST_IN_A_PROCESS, LEAST_PROCESSES = 50, 4
+MOST_IN_A_PROCESS, LEAST_PROCESSES = 25, 4
 ROOT = Path(__file__).parents[1]
 
 
@@ -149,8 +149,9 @@ async def _serve(address: str, count: int) -> None:
     import dask
     from distributed import Worker
 
-    # They share a process: each would count the memory of all, and look at it often.
+    # They share a process: each would look at it, and at its clock, many times a second.
     settings = {
+        "distributed.admin.tick.interval": "1s",
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.interval": "10s",
     }

@@ -355,12 +355,22 @@ class FeatureStore(Snapshot):
         self._newest = state
         if state.is_checkpoint_due:
             try:
-                self._write_checkpoint()
+                self._keep_up_checkpoints()
             except VlpipeError as error:
-                # The commit stands; the next one tries again.
+                # The commit stands; a later one tries again.
                 logger.warning("no checkpoint was written: %s", error)
         self._adopt(self._newest)
         return state
+
+    def _keep_up_checkpoints(self) -> None:
+        from vlpipe.stores.checkpoint import checkpoint_versions
+
+        newest = max(checkpoint_versions(self._storage), default=0)
+        if newest > self._newest.checkpoint_version:
+            # Another writer was faster: nothing is due, and its tables take the place of memory.
+            self._newest = load_state(self._storage, self._newest.version)
+        if self._newest.is_checkpoint_turn:
+            self._write_checkpoint()
 
     def _write_checkpoint(self) -> None:
         from vlpipe.stores.checkpoint import write_checkpoint

@@ -38,6 +38,8 @@ class Deletion(NamedTuple):
     time: str
 
 
+LEAST_TAIL, VIDEOS_PER_ENTRY = 64, 256
+
 FailureKey = tuple[str, str, str]  # feature, generation, video id
 DeletionKey = tuple[str, str | None]  # video id; feature, or None for all of them
 
@@ -60,8 +62,27 @@ class State:
 
     @property
     def is_checkpoint_due(self) -> bool:
-        """Whether so many entries follow the last checkpoint that opening becomes slow."""
-        return self.version - self.checkpoint_version > max(64, self.checkpoint_videos / 10 / 256)
+        """Whether so many entries follow the last known checkpoint that opening becomes slow."""
+        return self._num_overdue > 0
+
+    @property
+    def is_checkpoint_turn(self) -> bool:
+        """Whether it is for the writer of this version's entry to make the checkpoint that is due.
+
+        Of many writers it is one, for each would need as long and make as much; should that one
+        die over it, the next turn comes when a quarter as many entries have followed.
+        """
+        turns = max(1, self._longest_tail // 4)
+        return self.is_checkpoint_due and self._num_overdue % turns == 1 % turns
+
+    @property
+    def _num_overdue(self) -> int:
+        return self.version - self.checkpoint_version - self._longest_tail
+
+    @property
+    def _longest_tail(self) -> int:
+        """Entries: at least so many, or a tenth of what the checkpoint's videos took."""
+        return max(LEAST_TAIL, self.checkpoint_videos // (10 * VIDEOS_PER_ENTRY))
 
     def deletion(self, video_id: str, feature: str) -> Deletion | None:
         """The mark that this video of this feature was deleted; rows added since do not lift it."""

@@ -30,8 +30,35 @@ def test_commits_write_checkpoints(store, samples, monkeypatch):
 
 
 @pytest.mark.folder
+def test_one_of_many_writers_makes_each_checkpoint_and_all_use_it(store, samples):
+    samples.write(store, ["first"], samples.rgb)
+    handles = [FeatureStore.open(store.url) for _ in range(10)]
+    for number in range(199):
+        samples.write(handles[number % 10], [f"v{number}"], samples.rgb)
+    assert [path.name for path in sorted(Path(store.url, "ckpt").glob("0*"))] == [
+        f"{version:020d}" for version in (65, 130, 195)
+    ]
+    assert {handle._newest.checkpoint_version for handle in handles} <= {130, 195}
+    every_one = ["first", *(f"v{number}" for number in range(199))]
+    samples.check(FeatureStore.open(store.url), every_one, samples.rgb)
+
+
+@pytest.mark.folder
+def test_a_checkpoint_whose_writer_died_is_made_at_a_later_turn(store, samples, monkeypatch):
+    with monkeypatch.context() as dying:
+        dying.setattr(FeatureStore, "_write_checkpoint", lambda self: None)
+        for number in range(70):
+            samples.write(store, [f"v{number}"], samples.rgb)
+    handles = [FeatureStore.open(store.url) for _ in range(3)]
+    for number in range(70, 90):
+        samples.write(handles[number % 3], [f"v{number}"], samples.rgb)
+    (made,) = Path(store.url, "ckpt").glob("0*")
+    assert int(made.name) == 81
+
+
+@pytest.mark.folder
 def test_a_failing_checkpoint_does_not_fail_the_commit(store, samples, monkeypatch, caplog):
-    monkeypatch.setattr(state.State, "is_checkpoint_due", True)
+    monkeypatch.setattr(state, "LEAST_TAIL", 0)
     Path(store.url, "ckpt").write_text("in the way")
     samples.write(store, ["a"], samples.rgb)
     samples.check(store, ["a"], samples.rgb)
