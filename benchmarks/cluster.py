@@ -43,7 +43,7 @@ def run(options: Sequence[str] = ()) -> None:
     the loss of a process of workers costs."""
     if set(options) - {"--small"}:
         sys.exit(f"cluster knows --small, not {' '.join(options)}")
-    sizes = (20,) if "--small" in options else (50, 100, 200)
+    sizes = (20,) if "--small" in options else (100, 200)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = make_files(folder / "media", VIDEOS_PER_WORKER * sizes[-1])
@@ -104,7 +104,7 @@ def _lose(job: SimulatedJob, num_workers: int) -> None:
     with _workers(num_workers) as (address, processes):
         clock = _Clock(num_workers, lambda: os.kill(processes[0].pid, signal.SIGKILL))
         options = DaskOptions(address=address, threads=1)
-        summary = run_extraction(job.model_copy(update={"dask": options}), observer=clock)
+        wall_s = run_extraction(job.model_copy(update={"dask": options}), observer=clock).wall_s
     entries = Ledger(open_storage(job.store)).entries(0, None, None)
     added = [op for entry in entries for op in entry.ops if op["op"] == "add"]
     times = Counter(Counter(v for op in added for v in op["videos"]["id"]).values())
@@ -112,7 +112,7 @@ def _lose(job: SimulatedJob, num_workers: int) -> None:
     lost = _workers_in_a_process(num_workers)
     print(
         f"cluster: {lost} of {num_workers} workers killed in the middle: "
-        f"{summary.extracted:,} videos stored, each once, in {summary.wall_s:.0f} s"
+        f"{times[1]:,} videos stored, each once, in {wall_s:.0f} s"
     )
 
 
