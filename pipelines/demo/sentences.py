@@ -37,7 +37,13 @@ _COMMON = (
 SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "retrieval": ("epochs=12", "batch_size=12", "model.dropout=0.1"),
-        "mc": ("epochs=8", "learning_rate=0.001", "model.dropout=0.3", "task.num_random=3"),
+        "mc": (
+            "epochs=10",
+            "batch_size=12",
+            "learning_rate=0.0015",
+            "model.dropout=0.3",
+            "task.num_random=4",
+        ),
         "fib": ("epochs=14", "model.dropout=0.1"),
     }
 )
