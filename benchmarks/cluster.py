@@ -56,8 +56,8 @@ def run(options: Sequence[str] = ()) -> None:
                 batch_seconds=1,
             )
             _measure(job, num_workers)
-        some = {"store": str(folder / "lost"), "limit": VIDEOS_PER_WORKER * num_workers // 2}
-        _lose(job.model_copy(update=some), num_workers)
+        some = {"store": str(folder / "lost"), "limit": VIDEOS_PER_WORKER * sizes[-1] // 2}
+        _lose(job.model_copy(update=some), sizes[-1])
 
 
 class _Clock(Silent):

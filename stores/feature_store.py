@@ -365,10 +365,10 @@ class FeatureStore(Snapshot):
     def _keep_up_checkpoints(self) -> None:
         from vlpipe.stores.checkpoint import checkpoint_versions
 
-        newest = max(checkpoint_versions(self._storage), default=0)
-        if newest > self._newest.checkpoint_version:
+        until, known = self._newest.version, self._newest.checkpoint_version
+        if any(known < version <= until for version in checkpoint_versions(self._storage)):
             # Another writer was faster: nothing is due, and its tables take the place of memory.
-            self._newest = load_state(self._storage, self._newest.version)
+            self._newest = load_state(self._storage, until)
         if self._newest.is_checkpoint_turn:
             self._write_checkpoint()
 

@@ -38,6 +38,7 @@ class Deletion(NamedTuple):
     time: str
 
 
+# Entries after a checkpoint that are never too many; videos that one entry of a full batch adds.
 LEAST_TAIL, VIDEOS_PER_ENTRY = 64, 256
 
 FailureKey = tuple[str, str, str]  # feature, generation, video id
