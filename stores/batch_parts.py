@@ -28,7 +28,7 @@ class _OpenPart:
     @property
     def is_full(self) -> bool:
         writer = self.writer
-        return len(writer.video_ids) >= PART_MAX_VIDEOS or writer.num_bytes >= PART_MAX_BYTES
+        return len(writer.videos) >= PART_MAX_VIDEOS or writer.num_bytes >= PART_MAX_BYTES
 
 
 class BatchParts:
@@ -88,11 +88,7 @@ class BatchParts:
         finished = writer.close()
         del self._open[name]
         columns: list[list[Any]] = [
-            writer.video_ids,
-            writer.row_starts,
-            writer.row_sizes,
-            writer.crc32cs,
-            writer.spans_crc32cs,
+            *writer.columns(),
             *(list(column) for column in zip(*part.facts, strict=True)),
         ]
         videos = dict(zip(VIDEO_COLUMNS, columns, strict=True))

@@ -92,11 +92,12 @@ class Change:
         found = state.generations.get((name, generation))
         ids = pending.videos["id"]
         live = [None] * len(ids) if found is None else found.find_many(ids)
+        may_be_deleted = bool(state.deletions) and not self.restore
         chosen = []
         for number, (video_id, row) in enumerate(zip(ids, live, strict=True)):
             if row is not None and self.mode == "keep":
                 result.kept += 1
-            elif row is None and not self.restore and state.deletion(video_id, name) is not None:
+            elif row is None and may_be_deleted and state.deletion(video_id, name) is not None:
                 result.deleted += 1  # a straggler does not bring a deleted video back
             else:
                 chosen.append(number)

@@ -47,7 +47,7 @@ class PartNumbers:
         videos: Counter[Part] = Counter()
         rows: Counter[Part] = Counter()
         for generation in state.generations.values():
-            for part, num_videos, num_rows in _live_by_part(generation):
+            for part, num_videos, num_rows in generation.live_by_part():
                 videos[part] += num_videos
                 rows[part] += num_rows
         self.parts = sorted(videos, key=lambda p: (p.version, p.feature, p.generation, p.id))
@@ -82,7 +82,7 @@ class PartNumbers:
 
 def live_parts(state: State) -> set[Part]:
     """All parts that hold at least one live video."""
-    return {part for g in state.generations.values() for part, _, _ in _live_by_part(g)}
+    return {part for g in state.generations.values() for part, _, _ in g.live_by_part()}
 
 
 def manifest_table(generation: GenerationState, numbers: dict[Part, int]) -> pa.Table:
@@ -101,7 +101,7 @@ def manifest_table(generation: GenerationState, numbers: dict[Part, int]) -> pa.
     table = pa.Table.from_arrays(arrays, schema=MANIFEST_SCHEMA)
     manifest = generation.manifest
     if manifest is not None:
-        is_live = _is_live(generation)
+        is_live = generation.is_live_below()
         below = manifest.table.filter(pa.array(is_live))
         old = manifest.part_numbers[is_live]
         new = np.zeros(int(old.max(initial=-1)) + 1, np.int32)
@@ -187,27 +187,3 @@ def encode_arrow(table: pa.Table) -> bytes:
 def decode_arrow(data: npt.NDArray[np.uint8]) -> pa.Table:
     """The table over the very memory of `data`."""
     return pa.ipc.open_file(pa.py_buffer(data.data)).read_all()
-
-
-def _is_live(generation: GenerationState) -> npt.NDArray[np.bool_]:
-    """[N] whether each row of the checkpoint's manifest still holds."""
-    manifest = generation.manifest
-    is_live = np.ones(0 if manifest is None else len(manifest), bool)
-    if manifest is not None:
-        covered = manifest.positions(list(generation.changes))
-        is_live[covered[covered >= 0]] = False
-    return is_live
-
-
-def _live_by_part(generation: GenerationState) -> Iterable[tuple[Part, int, int]]:
-    """Each part with live videos (some twice): the numbers of its live videos and rows."""
-    manifest = generation.manifest
-    if manifest is not None:
-        is_live = _is_live(generation)
-        numbers = manifest.part_numbers[is_live]
-        videos = np.bincount(numbers)
-        rows = np.bincount(numbers, manifest.row_sizes[is_live])
-        for number in np.flatnonzero(videos).tolist():
-            yield manifest.parts[number], int(videos[number]), int(rows[number])
-    for _, row in generation.changed_rows():
-        yield row.part, 1, row.row_size

@@ -7,12 +7,15 @@ new part is one commit. Readers of older versions go on with the old parts, whic
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vlpipe.stores.batch_parts import make_nodes
 from vlpipe.stores.checksum import crc32c
 from vlpipe.stores.errors import StoreDamaged, VlpipeError
+from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.generation import GenerationState, VideoRow
 from vlpipe.stores.layout import TARGET_BYTES, new_batch_id
 from vlpipe.stores.ledger import Op
@@ -27,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 PART_MAX_VIDEOS = 65_536  # more would make a ledger entry slow to read
 _MIN_DEAD = 0.1  # share of dead rows from which on a part is worth copying
-_PIECE_BYTES = 8 * 2**20
+_PIECE_BYTES = 2**20  # of rows; what the caches of a processor hold
 
 Video = tuple[str, VideoRow]
 Commit = Callable[[Callable[[State], list[Op]], str], State]
@@ -57,6 +60,8 @@ class Compactor:
         self._commit = commit
         self._report = report
         self._reader = PartReader(storage, lambda part: StoreDamaged(f"{part.folder} is missing"))
+        self._memory = np.empty(0, np.uint8)
+        self._span_memory = np.empty((0, 2), "<f8")
 
     def rewrite(
         self,
@@ -97,7 +102,7 @@ class Compactor:
                 self._copy(generation, piece, writer)
                 if progress is not None:
                     progress(writer.num_bytes - before)
-            if not writer.video_ids:
+            if not writer.videos:
                 return
             part = writer.close()
             sources = {video_id: row.part.id for video_id, row in videos}
@@ -123,25 +128,16 @@ class Compactor:
         self, generation: GenerationState, videos: Sequence[Video], writer: PartWriter
     ) -> None:
         """Appends the videos, without those that are damaged."""
-        definition = generation.definition
-        num_rows = sum(row.row_size for _, row in videos)
-        rows = np.empty((num_rows, *definition.row_shape), stored_dtype(definition.dtype))
-        spans = np.empty((num_rows, 2), "<f8")
-        row_targets, span_targets, start = [], [], 0
-        for video_id, row in videos:
-            end = start + row.row_size
-            row_targets.append((row.part, row.row_start, rows[start:end], video_id))
-            span_targets.append((row.part, row.row_start, spans[start:end], video_id))
-            start = end
+        rows, spans = self._room(generation.definition, sum(row.row_size for _, row in videos))
+        row_targets, span_targets, end = [], [], 0
+        for part, start, size, video_id in _runs(videos):
+            begin, end = end, end + size
+            row_targets.append((part, start, rows[begin:end], video_id))
+            span_targets.append((part, start, spans[begin:end], video_id))
         try:
             self._reader.read_many("rows", row_targets)
             self._reader.read_many("spans", span_targets)
-            is_sound = all(
-                crc32c(new_rows[2]) == row.crc32c and crc32c(new_spans[2]) == row.spans_crc32c
-                for (_, row), new_rows, new_spans in zip(
-                    videos, row_targets, span_targets, strict=True
-                )
-            )
+            is_sound = _are_sound(videos, rows, spans)
         except StoreDamaged:
             is_sound = False
         if is_sound:
@@ -152,6 +148,19 @@ class Compactor:
         else:
             for video in videos:
                 self._copy(generation, [video], writer)
+
+    def _room(
+        self, definition: FeatureDefinition, num_rows: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+        """Uninitialised rows and spans, in memory that the next call uses again."""
+        dtype = stored_dtype(definition.dtype)
+        num_bytes = num_rows * row_size_bytes(dtype, definition.row_shape)
+        if len(self._memory) < num_bytes:
+            self._memory = np.empty(max(num_bytes, _PIECE_BYTES), np.uint8)
+        if len(self._span_memory) < num_rows:
+            self._span_memory = np.empty((num_rows, 2), "<f8")
+        rows = self._memory[:num_bytes].view(dtype).reshape(num_rows, *definition.row_shape)
+        return rows, self._span_memory[:num_rows]
 
     def _remove(self, folder: str) -> None:
         try:
@@ -166,8 +175,8 @@ def worth_rewriting(
     """The parts that compaction should copy: with many dead rows, with rows that must go, and
     small ones, unless there would be as many afterwards."""
     live_rows: dict[Part, int] = {}
-    for _, row in generation.rows():
-        live_rows[row.part] = live_rows.get(row.part, 0) + row.row_size
+    for part, _, num_rows in generation.live_by_part():
+        live_rows[part] = live_rows.get(part, 0) + num_rows
     plain = [part for part in live_rows if part.is_plain]
     wasteful = [
         part
@@ -223,6 +232,33 @@ def _pieces(generation: GenerationState, videos: Sequence[Video]) -> Iterator[li
         yield piece
 
 
+def _runs(videos: Sequence[Video]) -> list[tuple[Part, int, int, str]]:
+    """Videos that follow each other in a part, as one: part, first row, rows, an id of them."""
+    runs: list[tuple[Part, int, int, str]] = []
+    last: Part | None = None
+    start = size = 0
+    for video_id, row in videos:
+        if row.part is last and row.row_start == start + size:
+            size += row.row_size
+            runs[-1] = (last, start, size, runs[-1][3])
+        else:
+            last, start, size = row.part, row.row_start, row.row_size
+            runs.append((last, start, size, video_id))
+    return runs
+
+
+def _are_sound(
+    videos: Sequence[Video], rows: npt.NDArray[Any], spans: npt.NDArray[np.float64]
+) -> bool:
+    """Whether rows and spans of videos that follow each other have their checksums."""
+    end = 0
+    for _, row in videos:
+        begin, end = end, end + row.row_size
+        if crc32c(rows[begin:end]) != row.crc32c or crc32c(spans[begin:end]) != row.spans_crc32c:
+            return False
+    return True
+
+
 def _row_bytes(generation: GenerationState) -> int:
     definition = generation.definition
     return row_size_bytes(stored_dtype(definition.dtype), definition.row_shape)
@@ -240,10 +276,9 @@ def _rewrite_op(
     if found is None:
         return None  # dropped meanwhile
     ids, row_starts = [], []
-    for video_id, row_start, row in zip(
-        writer.video_ids, writer.row_starts, found.find_many(writer.video_ids), strict=True
-    ):
-        if row is not None and row.part.id == sources[video_id]:
+    moved, starts, *_ = writer.columns()
+    for video_id, row_start, source in zip(moved, starts, found.parts_of(moved), strict=True):
+        if source is not None and source.id == sources[video_id]:
             ids.append(video_id)
             row_starts.append(row_start)
     if not ids:

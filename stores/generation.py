@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.part import Part
 
@@ -140,6 +143,47 @@ class GenerationState:
             ids += [i for i in below if i not in self.changes] if self.changes else below
         ids.sort()
         return ids
+
+    def parts_of(self, video_ids: list[str]) -> list[Part | None]:
+        """The part that each video lies in; None for those that are not live."""
+        found: list[Part | None] = [None] * len(video_ids)
+        manifest = self.manifest
+        if manifest is not None:
+            positions = manifest.positions(video_ids)
+            hits = np.flatnonzero(positions >= 0)
+            numbers = manifest.part_numbers[positions[hits]]
+            for hit, number in zip(hits.tolist(), numbers.tolist(), strict=True):
+                found[hit] = manifest.parts[number]
+        changes = self.changes
+        if changes:
+            for number, video_id in enumerate(video_ids):
+                if video_id in changes:
+                    raw = changes[video_id]
+                    found[number] = None if raw is None else raw[0]
+        return found
+
+    def live_by_part(self) -> Iterator[tuple[Part, int, int]]:
+        """Each part with live videos (some twice): the numbers of its live videos and rows."""
+        manifest = self.manifest
+        if manifest is not None:
+            is_live = self.is_live_below()
+            numbers = manifest.part_numbers[is_live]
+            videos = np.bincount(numbers)
+            rows = np.bincount(numbers, manifest.row_sizes[is_live])
+            for number in np.flatnonzero(videos).tolist():
+                yield manifest.parts[number], int(videos[number]), int(rows[number])
+        for raw in self.changes.values():
+            if raw is not None:
+                yield raw[0], 1, raw[2]
+
+    def is_live_below(self) -> npt.NDArray[np.bool_]:
+        """[N] whether each row of the manifest still holds."""
+        manifest = self.manifest
+        is_live = np.ones(0 if manifest is None else len(manifest), bool)
+        if manifest is not None:
+            covered = manifest.positions(list(self.changes))
+            is_live[covered[covered >= 0]] = False
+        return is_live
 
     @cached_property
     def counts(self) -> tuple[int, int]:

@@ -88,22 +88,18 @@ class LocalStream:
             raise ValueError(f"{self._path} is closed")
         left = as_bytes(data)
         end = self._filled + len(left)
-        if end < _PIECE_BYTES:  # the usual case, first
-            self._buffer[self._filled : end] = left
-            self._filled = end
-            return
-        while len(left):
-            if self._filled == 0 and len(left) >= _PIECE_BYTES:
+        while end >= _PIECE_BYTES:
+            if self._filled == 0:
                 self._put(left[:_PIECE_BYTES])
                 left = left[_PIECE_BYTES:]
-                continue
-            count = min(_PIECE_BYTES - self._filled, len(left))
-            self._buffer[self._filled : self._filled + count] = left[:count]
-            self._filled += count
-            left = left[count:]
-            if self._filled == _PIECE_BYTES:
+            else:
+                count = _PIECE_BYTES - self._filled
+                self._buffer[self._filled :] = left[:count]
                 self._put(self._buffer)
-                self._filled = 0
+                self._filled, left = 0, left[count:]
+            end -= _PIECE_BYTES
+        self._buffer[self._filled : end] = left
+        self._filled = end
 
     def close(self, head: bytes) -> None:
         if self._descriptor is None:

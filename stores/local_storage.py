@@ -105,6 +105,16 @@ class LocalStorage:
                 os.close(descriptor)
                 os.unlink(probe)
 
+    def age_s(self, name: str) -> float | None:
+        path = self._path(name)
+        with writing(path):
+            try:
+                written = os.stat(path).st_mtime
+                os.utime(path)  # to the clock of the file server, for less than a new file costs
+                return os.stat(path).st_mtime - written
+            except FileNotFoundError:
+                return None
+
     def names(self, folder: str) -> list[str]:
         try:
             return sorted(os.listdir(self._path(folder)))

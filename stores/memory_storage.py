@@ -58,6 +58,10 @@ class MemoryStorage:
     def now(self) -> float:
         return time.time()
 
+    def age_s(self, name: str) -> float | None:
+        written = self.modified(name)
+        return None if written is None else self.now() - written
+
     def names(self, folder: str) -> list[str]:
         prefix = f"{folder}/" if folder else ""
         below = (name[len(prefix) :] for name in list(self._objects) if name.startswith(prefix))

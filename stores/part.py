@@ -1,6 +1,5 @@
 """A part: the immutable folder with the rows of one feature for a batch of videos."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,12 +126,12 @@ class Part:
     def check_committable(self, storage: Storage) -> None:
         """Raises unless a finished part is as it was written and young enough to be committed."""
         self.check_files(storage)
-        written = storage.modified(f"{self.folder}/{NODE_FILE}")
-        age_s = math.inf if written is None else storage.now() - written
-        if age_s > GRACE_S / 2:
+        age_s = storage.age_s(f"{self.folder}/{NODE_FILE}")
+        if age_s is None or age_s > GRACE_S / 2:
             # It could be collected as a leftover in the moment in which it is committed.
             raise StoreUnwritable(
-                f"{storage.url}/{self.folder} is {age_s / 3600:.0f} hours old",
+                f"{storage.url}/{self.folder} "
+                + ("has gone" if age_s is None else f"is {age_s / 3600:.0f} hours old"),
                 hint="commit smaller batches",
             )
 
@@ -154,12 +153,8 @@ class PartWriter:
             storage, array_file(self.folder, "spans", 2), _SPANS_DTYPE, (2,)
         )
         self._row_bytes = row_size_bytes(dtype, definition.row_shape)
-        # One list a column: the small arrays and the columns of the ledger entry.
-        self.video_ids: list[str] = []
-        self.row_starts: list[int] = []
-        self.row_sizes: list[int] = []
-        self.crc32cs: list[int] = []
-        self.spans_crc32cs: list[int] = []
+        # Of each video: id, row_start, row_size, crc32c, spans_crc32c.
+        self.videos: list[tuple[str, int, int, int, int]] = []
 
     @property
     def num_bytes(self) -> int:
@@ -168,8 +163,10 @@ class PartWriter:
 
     def append(self, video_id: str, rows: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> None:
         """Adds a video; rows and spans are C-contiguous, little endian, of the stored dtype."""
-        facts = (video_id, len(rows), crc32c(rows), crc32c(spans))
-        self.append_many([facts], rows, spans)
+        start, size = self._rows.num_rows, len(rows)
+        self.videos.append((video_id, start, size, crc32c(rows), crc32c(spans)))
+        self._rows.append(rows)
+        self._spans.append(spans)
 
     def append_many(
         self,
@@ -183,18 +180,14 @@ class PartWriter:
         self._rows.append(rows)
         self._spans.append(spans)
         for video_id, size, crc, spans_crc in videos:
-            self.video_ids.append(video_id)
-            self.row_starts.append(start)
-            self.row_sizes.append(size)
-            self.crc32cs.append(crc)
-            self.spans_crc32cs.append(spans_crc)
+            self.videos.append((video_id, start, size, crc, spans_crc))
             start += size
 
     def close(self) -> Part:
         """Finishes all files and makes them durable, the part's own zarr.json last."""
         rows, spans = self._rows.close(), self._spans.close()
-        arrays = zarr_metadata.part_arrays(self.definition, rows, spans, len(self.video_ids))
-        columns = (self.row_starts, self.row_sizes, self.crc32cs, self.spans_crc32cs)
+        arrays = zarr_metadata.part_arrays(self.definition, rows, spans, len(self.videos))
+        video_ids, *columns = self.columns()
         files = [
             name
             for name, shape in (
@@ -211,7 +204,7 @@ class PartWriter:
             files.append(array_file(self.folder, name, 1))
             self._storage.write(files[-1], encode_numbers(values, dtype))
         files.append(array_file(self.folder, "video_id", 1))
-        self._storage.write(files[-1], encode_texts(self.video_ids))
+        self._storage.write(files[-1], encode_texts(video_ids))
         self._storage.sync(files)
         own = f"{self.folder}/{NODE_FILE}"
         node = zarr_metadata.part_group(self.definition, self.id, arrays)
@@ -222,7 +215,7 @@ class PartWriter:
             feature=self.definition.name,
             generation=self.definition.generation,
             num_rows=rows.num_rows,
-            num_videos=len(self.video_ids),
+            num_videos=len(self.videos),
             dtype=rows.dtype.name,
             row_shape=self.definition.row_shape,
             chunk_rows=rows.chunk_rows,
@@ -234,6 +227,11 @@ class PartWriter:
             version=0,  # not committed yet
             created="",
         )
+
+    def columns(self) -> tuple[list[str], list[int], list[int], list[int], list[int]]:
+        """What `videos` says, a list a column."""
+        ids, starts, sizes, crcs, spans_crcs = zip(*self.videos, strict=True)
+        return list(ids), list(starts), list(sizes), list(crcs), list(spans_crcs)
 
     def abandon(self) -> None:
         self._rows.abandon()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Verify = Literal["always", "first", "never"]
 
+_empty = np.empty  # looked up once
+
 _MOST_PLACES = 2**16  # about 20 MB of Python objects
 
 
@@ -68,19 +70,21 @@ class FeatureReader:
 
     def __getitem__(self, video_id: str) -> npt.NDArray[Any]:
         """[T, *row_shape]; VideoMissing says why there are none."""
-        place = self._places.get(video_id)
-        if place is not None:
+        try:
             # Copying a short clip takes as long as a few Python calls: hence none here.
-            opened, offset, shape, num_bytes = place
+            opened, offset, shape, num_bytes = self._places[video_id]
             file = opened.file
             if file is not None:
-                is_large = num_bytes >= LARGE_BYTES
-                rows = (empty_aligned if is_large else np.empty)(shape, opened.dtype)
-                try:
-                    if file.read_once((rows,), offset) == num_bytes:
-                        return rows
-                except OSError:
-                    pass  # once more below, for the error with all its facts
+                if num_bytes < LARGE_BYTES:
+                    rows = _empty(shape, opened.dtype)
+                else:
+                    rows = empty_aligned(shape, opened.dtype)
+                if file.read_once((rows,), offset) == num_bytes:
+                    return rows
+        except KeyError:
+            pass  # not read before, or not read so simply
+        except OSError:
+            pass  # once more below, for the error with all its facts
         return self._read_array("rows", video_id, self.locate(video_id), None, "first", True)
 
     @overload

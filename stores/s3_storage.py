@@ -102,6 +102,10 @@ class S3Storage:
         finally:
             self.remove(probe)
 
+    def age_s(self, name: str) -> float | None:
+        written = self.modified(name)
+        return None if written is None else self.now() - written
+
     def names(self, folder: str) -> list[str]:
         prefix = self._key(f"{folder}/" if folder else "")
         found = set()

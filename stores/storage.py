@@ -93,6 +93,13 @@ class Storage(Protocol):
         """The clock of the storage, comparable with `modified`."""
         ...
 
+    def age_s(self, name: str) -> float | None:
+        """Seconds by that clock since the object was written; None if absent.
+
+        For objects of one's own: a place may tell the time by making the object young again.
+        """
+        ...
+
     def names(self, folder: str) -> list[str]:
         """Sorted names directly below a folder; empty when there is no such folder."""
         ...

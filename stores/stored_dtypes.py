@@ -4,6 +4,7 @@ NumPy, HDF5 and Zarr have no bfloat16. Its 16 bits are stored as uint16, and rea
 holds each of its values exactly; torch datasets give torch.bfloat16.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ FEATURE_DTYPES = (
 )
 
 
+@cache
 def stored_dtype(name: str) -> np.dtype[Any]:
     """The little-endian dtype of the bytes at rest."""
     return np.dtype("uint16" if name == BFLOAT16 else name).newbyteorder("<")

@@ -1,6 +1,7 @@
 """From the rows that an extractor made to the rows that are stored: cast, and refused if the cast
 would not be faithful."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from vlpipe.stores.errors import RowsRefused
 from vlpipe.stores.features import FeatureDefinition, Features
-from vlpipe.stores.float_casts import are_finite, cast_floats
+from vlpipe.stores.float_casts import are_within, cast_floats
 from vlpipe.stores.stored_dtypes import BFLOAT16, narrowed, stored_dtype, widened
 
 _MAX_ROWS = 2**31 - 1  # row_size is int32 in manifests
@@ -46,7 +47,7 @@ def _cast(rows: npt.NDArray[Any], definition: FeatureDefinition) -> npt.NDArray[
             rows = widened(rows.view(np.uint16))
         return narrowed(_as_float(rows, np.dtype("<f4"), limit=_LARGEST_BFLOAT16, name=dtype))
     if target.kind == "f":
-        return _as_float(rows, target, limit=float(np.finfo(target).max), name=dtype)
+        return _as_float(rows, target, limit=_largest(target), name=dtype)
     return _as_integer(rows, target)
 
 
@@ -59,8 +60,7 @@ def _as_float(
         stored = cast_floats(rows, target)  # an overflow becomes infinite and is refused below
     else:
         raise RowsRefused(f"rows have dtype {rows.dtype}, expected numbers")
-    is_sound = are_finite(stored) and (name != BFLOAT16 or bool((np.abs(stored) <= limit).all()))
-    if not is_sound:
+    if not are_within(stored, limit):
         raise _not_storable(rows, stored, limit, name)
     if rows.dtype.kind in "iu":
         kept = widened(narrowed(stored)) if name == BFLOAT16 else stored
@@ -84,6 +84,11 @@ def _not_storable(
     return RowsRefused(f"{value} is not finite ({place})")
 
 
+@cache
+def _largest(dtype: np.dtype[Any]) -> float:
+    return float(np.finfo(dtype).max)
+
+
 def _as_integer(rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
     if rows.dtype.kind not in "iub":
         raise RowsRefused(f"rows have dtype {rows.dtype}, expected {target.name}")
@@ -101,7 +106,8 @@ def _checked_spans(spans: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return stored
     # Nothing compares with NaN, and all lies between the first start and the last end.
     edges = stored.ravel()
-    if (edges[:-1] <= edges[1:]).all() and -np.inf < edges[0] and edges[-1] < np.inf:
+    is_rising = np.logical_and.reduce(edges[:-1] <= edges[1:])
+    if is_rising and -np.inf < edges[0] and edges[-1] < np.inf:
         return stored  # the usual case, first: one row after the other
     starts, ends = stored[:, 0], stored[:, 1]
     is_ordered = (starts <= ends).all() and (starts[:-1] <= starts[1:]).all()

@@ -10,7 +10,7 @@ class WatchedOs:
     each call that writes, and may raise or kill, or return a function to call instead."""
 
     _WRITING = frozenset(
-        "open write pwrite fsync link unlink mkdir makedirs rename rmdir".split()  # noqa: SIM905
+        "open write pwrite fsync link unlink mkdir makedirs rename rmdir utime".split()  # noqa: SIM905
     )
 
     def __init__(self, before: Callable[[int, str, tuple[Any, ...]], Any]) -> None:

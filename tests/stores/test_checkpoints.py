@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from store_places import PLACES
 
 from vlpipe.stores import FeatureStore, state
 from vlpipe.stores.errors import SnapshotGone
@@ -155,6 +156,50 @@ def test_outdated_checkpoints_are_collected(store, samples):
     report = collect_garbage(open_storage(store.url), grace_s=0, is_dry_run=False)
     assert [folder[-2:] for folder in report.checkpoints] == ["02", "01"]
     samples.check(FeatureStore.open(store.url, 2), ["a", "b"], samples.rgb)
+
+
+def test_where_videos_lie_below_and_above_a_checkpoint(store, samples):
+    """What compaction asks for many videos at once is what is known of each."""
+    samples.write(store, list("abcd"), samples.rgb)
+    samples.write(store, list("efg"), samples.rgb)
+    store.checkpoint()
+    samples.write(store, ["b", "h"], samples.rgb, mode="replace")
+    store.delete(["c"])
+    generation = FeatureStore.open(store.url)._state.generations[
+        samples.rgb.name, samples.rgb.generation
+    ]
+    rows = dict(generation.rows())
+    ids = list("hgfedcbax")
+    expected = [rows[i].part if i in rows else None for i in ids]
+    assert generation.parts_of(ids) == expected
+    assert [part is None for part in expected] == [i in "cx" for i in ids]
+    live = {}
+    for part, num_videos, num_rows in generation.live_by_part():
+        videos_before, rows_before = live.get(part.id, (0, 0))
+        live[part.id] = (videos_before + num_videos, rows_before + num_rows)
+    assert live == {
+        part.id: (
+            sum(row.part is part for row in rows.values()),
+            sum(row.row_size for row in rows.values() if row.part is part),
+        )
+        for part in {row.part for row in rows.values()}
+    }
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_how_old_an_object_of_ones_own_is(address_at, place):
+    storage = open_storage(address_at(place))
+    storage.prepare()
+    storage.write("own", b"x")
+    age_s = storage.age_s("own")
+    assert age_s is not None
+    assert 0 <= age_s < 60
+    assert storage.age_s("other") is None
+    if storage.local_folder is not None:
+        path = Path(storage.local_folder, "own")
+        then = path.stat().st_mtime - 20 * 3600
+        os.utime(path, (then, then))
+        assert storage.age_s("own") == pytest.approx(20 * 3600, abs=60)
 
 
 def test_old_parts_are_not_committed(store, samples, monkeypatch):
