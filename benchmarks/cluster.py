@@ -16,18 +16,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks._commit_clock import CommitClock
 from benchmarks._simulation import SimulatedJob, make_files
 from vlpipe.pipelines.extraction.extract import run_extraction
 from vlpipe.pipelines.extraction.job import DaskOptions
-from vlpipe.pipelines.extraction.observer import Silent
-from vlpipe.pipelines.extraction.receipts import BatchReceipt
 from vlpipe.stores.ledger import Ledger
 from vlpipe.stores.storage import open_storage
 
@@ -60,30 +58,8 @@ def run(options: Sequence[str] = ()) -> None:
         _lose(job.model_copy(update=some), sizes[-1])
 
 
-class _Clock(Silent):
-    """Notes when how many videos were committed; calls `then` after the first batch of each."""
-
-    def __init__(self, num_workers: int, then: Callable[[], None] = lambda: None) -> None:
-        self.num_workers, self._then = num_workers, then
-        self.commits: list[tuple[float, int]] = []
-        self._lock = threading.Lock()
-
-    def on_batch(self, receipt: BatchReceipt) -> None:
-        with self._lock:
-            self.commits.append((time.monotonic(), len(receipt.stored)))
-            is_time = len(self.commits) == self.num_workers
-        if is_time:
-            self._then()
-
-    def rate(self) -> float:
-        """Videos a second while all workers have a batch."""
-        steady = self.commits[self.num_workers - 1 : -self.num_workers]
-        seconds = steady[-1][0] - steady[0][0]
-        return sum(count for _, count in steady[1:]) / seconds
-
-
 def _measure(job: SimulatedJob, num_workers: int) -> None:
-    clock = _Clock(num_workers)
+    clock = CommitClock(num_workers)
     with _workers(num_workers) as (address, _):
         options = DaskOptions(address=address, threads=1)
         cpu = time.process_time()
@@ -102,7 +78,7 @@ def _measure(job: SimulatedJob, num_workers: int) -> None:
 def _lose(job: SimulatedJob, num_workers: int) -> None:
     """A process of workers is killed in the middle of its batches."""
     with _workers(num_workers) as (address, processes):
-        clock = _Clock(num_workers, lambda: os.kill(processes[0].pid, signal.SIGKILL))
+        clock = CommitClock(num_workers, lambda: os.kill(processes[0].pid, signal.SIGKILL))
         options = DaskOptions(address=address, threads=1)
         wall_s = run_extraction(job.model_copy(update={"dask": options}), observer=clock).wall_s
     entries = Ledger(open_storage(job.store)).entries(0, None, None)

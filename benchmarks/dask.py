@@ -1,35 +1,18 @@
 """Two Dask workers against one, each with one thread, on the same clips: what a second one adds.
 
-Rates count from the moment when every worker has done a batch, so that starting processes and
-building networks, which is done once, is left out.
+Rates count while all workers have a batch, so that starting processes and building networks,
+which is done once, is left out.
 """
 
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks._clips import make_clips
+from benchmarks._commit_clock import CommitClock
 from vlpipe.pipelines.extraction.extract import run_extraction
 from vlpipe.pipelines.extraction.job import DaskOptions, ExtractionJob
-from vlpipe.pipelines.extraction.observer import Silent
-from vlpipe.pipelines.extraction.receipts import BatchReceipt
 
 NUM_CLIPS, GOAL = 20, 1.7
-
-
-class _Clock(Silent):
-    """Notes when each batch was done."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_batch(self, receipt: BatchReceipt) -> None:
-        self.times += [time.monotonic()] * len(receipt.stored)
-
-    def rate(self, num_workers: int) -> float:
-        """Videos a second after the first of each worker."""
-        first, last = self.times[num_workers - 1], self.times[-1]
-        return (len(self.times) - num_workers) / (last - first)
 
 
 def run() -> None:
@@ -39,7 +22,7 @@ def run() -> None:
         make_clips(folder / "clips", NUM_CLIPS, seconds=1, size="320x240")
         rates = {}
         for num_workers in (1, 2):
-            clock = _Clock()
+            clock = CommitClock(num_workers)
             run_extraction(
                 ExtractionJob(
                     paths=(folder / "clips",),
@@ -53,7 +36,7 @@ def run() -> None:
                 ),
                 observer=clock,
             )
-            rates[num_workers] = clock.rate(num_workers)
+            rates[num_workers] = clock.rate()
             print(f"dask: {num_workers} workers of one thread: {rates[num_workers]:.3f} videos/s")
         print(f"dask: two workers over one: {rates[2] / rates[1]:.2f}x (goal {GOAL})")
 

@@ -24,6 +24,7 @@ from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import MediaInfo
 from vlpipe.extractors.people.detectors import NUM_KEYPOINTS
 from vlpipe.extractors.people.rows import MadeRows, RowsExtractor, Span
+from vlpipe.extractors.people.track_rows import TrackExtractor
 from vlpipe.extractors.people.tracking_assignment import box_area
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
@@ -92,7 +93,7 @@ class TrackSummaries:
 
 
 @register("person_track_table")
-class PersonTrackTable(RowsExtractor):
+class PersonTrackTable(TrackExtractor, RowsExtractor):
     """Summaries of the tracks; all outputs share the row index (track)."""
 
     version: ClassVar[int] = 1
@@ -116,15 +117,6 @@ class PersonTrackTable(RowsExtractor):
             Output(f"{cls.name}_box", "box", (4,), ("corner",), "float32"),
             Output(f"{cls.name}_keypoints", "keypoints", *keypoints),
         )
-
-    @classmethod
-    def samples_per_second(cls, config: ExtractorConfig) -> float:
-        del config
-        return 0.1
-
-    def note(self, info: MediaInfo, num_rows: int) -> str | None:
-        del info
-        return "no_persons" if num_rows == 0 else None
 
     def sampler(self, info: MediaInfo) -> Sampler:
         return _TableSampler(info, cast(PersonTrackTableConfig, self.spec.config))
@@ -158,7 +150,7 @@ class _TableSampler:
             "keypoints": np.stack([s.keypoints for s in summaries]),
         }
         spans = np.array([s.span for s in summaries], np.float64)
-        return [MadeRows(rows, spans).as_sample((float(spans.min()), float(spans.max())))]
+        return [MadeRows(rows, spans).as_sample()]
 
     def _meta(self, summary: TrackSummary) -> npt.NDArray[np.float32]:
         video = self._info.video

@@ -3,22 +3,19 @@
 A family registers a prefix instead of a name: `timm:resnet50` is made when it is asked for.
 """
 
-import difflib
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cache
-from types import MappingProxyType
 from typing import TypeVar
 
-import vlpipe.extractors
 from vlpipe.extractors.extractor import Extractor
 from vlpipe.extractors.family import ExtractorFamily
 from vlpipe.extractors.weights.checkpoint import PublishedCheckpoint
-from vlpipe.stores.errors import UsageError
+from vlpipe.stores.registry import Registry, unknown_name
 
-_registered: dict[str, type[Extractor]] = {}
-_families: dict[str, type[ExtractorFamily]] = {}
+_HINT = "`vlpipe extractors ls` lists all"
+
+_extractors: Registry[type[Extractor]] = Registry("extractor", "vlpipe.extractors", _HINT)
+_families: Registry[type[ExtractorFamily]] = Registry("family", "vlpipe.extractors", _HINT)
 
 E = TypeVar("E", bound=type[Extractor])
 F = TypeVar("F", bound=type[ExtractorFamily])
@@ -28,13 +25,8 @@ def register(name: str) -> Callable[[E], E]:
     """Class decorator: makes an extractor known by that name; a name is given only once."""
 
     def enter(extractor: E) -> E:
-        if name in _registered:
-            raise ValueError(
-                f"extractor {name!r} is registered twice: {_registered[name].__module__} and "
-                f"{extractor.__module__}"
-            )
+        _extractors.add(name, extractor)
         extractor.name = name
-        _registered[name] = extractor
         return extractor
 
     return enter
@@ -44,35 +36,21 @@ def register_family(name: str) -> Callable[[F], F]:
     """Class decorator: makes the members of a family known as `name:MEMBER`."""
 
     def enter(family: F) -> F:
-        if name in _families:
-            raise ValueError(
-                f"family {name!r} is registered twice: {_families[name].__module__} and "
-                f"{family.__module__}"
-            )
+        _families.add(name, family)
         family.name = name
-        _families[name] = family
         return family
 
     return enter
 
 
-@cache
-def _discover() -> Mapping[str, type[Extractor]]:
-    for module in pkgutil.iter_modules(vlpipe.extractors.__path__, "vlpipe.extractors."):
-        if not module.ispkg:
-            importlib.import_module(module.name)
-    return MappingProxyType(dict(sorted(_registered.items())))
-
-
 def list_extractors() -> list[str]:
     """The names of all extractors, sorted; the members of families are not among them."""
-    return list(_discover())
+    return list(_extractors.all())
 
 
 def list_families() -> list[type[ExtractorFamily]]:
     """The families of extractors, by name."""
-    _discover()
-    return [_families[name] for name in sorted(_families)]
+    return list(_families.all().values())
 
 
 def find_extractor(name: str) -> type[Extractor]:
@@ -81,43 +59,34 @@ def find_extractor(name: str) -> type[Extractor]:
     Raises UsageError, with the nearest names, if there is none, and EnvironmentLacks if the
     library of its family is not installed.
     """
-    known = _discover()
     family, is_member, member = name.partition(":")
-    if is_member and family in _families:
+    if not is_member:
+        return _extractors.find(name)
+    if family in _families.all():
         return _make_member(family, member)
-    if name not in known:
-        in_families = [f"{prefix}:{member}" for prefix in _families] if is_member else []
-        raise _unknown(name, [*known, *in_families], hint="`vlpipe extractors ls` lists all")
-    return known[name]
+    choices = [*_extractors.all(), *(f"{prefix}:{member}" for prefix in _families.all())]
+    raise unknown_name("extractor", name, choices, hint=_HINT)
 
 
 @cache
 def _make_member(family: str, member: str) -> type[Extractor]:
-    maker = _families[family]
+    maker = _families.find(family)
     members = maker.members()
     if member not in members:
         choices = [f"{family}:{known}" for known in members]
-        raise _unknown(f"{family}:{member}", choices, hint=maker.where_listed)
+        raise unknown_name("extractor", f"{family}:{member}", choices, hint=maker.where_listed)
     extractor = maker.make(member)
     extractor.name = f"{family}:{member}"
     return extractor
 
 
-def _unknown(name: str, choices: Sequence[str], *, hint: str) -> UsageError:
-    near = difflib.get_close_matches(name, choices, n=3)
-    return UsageError(
-        f"there is no extractor {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""),
-        hint=hint,
-    )
-
-
 def find_checkpoint(name: str) -> tuple[PublishedCheckpoint, str, list[type[Extractor]]] | None:
     """As `list_checkpoints`, of one checkpoint, which may be that of a family's member."""
-    _discover()
     prefix, is_member, rest = name.partition(":")
-    if not is_member or prefix not in _families:
+    families = _families.all()
+    if not is_member or prefix not in families:
         return list_checkpoints().get(name)
-    extractor = find_extractor(f"{prefix}:{_families[prefix].member_of_checkpoint(rest)}")
+    extractor = find_extractor(f"{prefix}:{families[prefix].member_of_checkpoint(rest)}")
     for role, checkpoints in extractor.published_checkpoints().items():
         for checkpoint in checkpoints:
             if checkpoint.name == name:
@@ -131,7 +100,7 @@ def list_checkpoints() -> dict[str, tuple[PublishedCheckpoint, str, list[type[Ex
     Those of families are not among them.
     """
     found: dict[str, tuple[PublishedCheckpoint, str, list[type[Extractor]]]] = {}
-    for extractor in _discover().values():
+    for extractor in _extractors.all().values():
         for role, checkpoints in extractor.published_checkpoints().items():
             for checkpoint in checkpoints:
                 found.setdefault(checkpoint.name, (checkpoint, role, []))[2].append(extractor)

@@ -9,7 +9,6 @@ and scaled to crop x crop -> (K, 3, crop, crop), normalised -> ResNet's `pool5` 
 the K: `look` (M, D), of length 1 unless `normalise` is off, `track` (M), `count` (M), which is K.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,28 +17,24 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
 
-from vlpipe.extractors.body_parts import cut_person
-from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Inferred, Output, Source
-from vlpipe.extractors.inputs.frame_normalisation import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    normalise_frames,
+from vlpipe.extractors.extractor import ExtractorConfig, Inferred, Output
+from vlpipe.extractors.media import MediaInfo
+from vlpipe.extractors.people.person_pictures import (
+    PersonPicturesConfig,
+    PersonPicturesExtractor,
+    PersonPicturesSampler,
+    cut_person,
 )
-from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaInfo, MediaRequest
-from vlpipe.extractors.people.rows import MadeRows, Span, gather_rows
-from vlpipe.extractors.person_track_table import TrackSummaries
-from vlpipe.extractors.registry import find_extractor, register
-from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
-from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
+from vlpipe.extractors.people.rows import MadeRows, gather_rows
+from vlpipe.extractors.registry import register
+from vlpipe.extractors.samples import Sample, Sampler
 
-_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _WIDTHS = {"resnet18": 512, "resnet34": 512}
 _WIDE = 2048
 
 
-class TrackCropsConfig(ExtractorConfig):
+class TrackCropsConfig(PersonPicturesConfig):
     """Which network sees which crops.
 
     fps: frames a second, as in `person_tracks`. network: of torchvision.
@@ -48,16 +43,14 @@ class TrackCropsConfig(ExtractorConfig):
     max_crops: of a track. normalise: scale the means to length 1.
     """
 
-    fps: float | None = Field(default=24.0, gt=0)
     network: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
-    crop: PositiveInt = 224
     inset: float = Field(default=0.0, ge=0, lt=0.5)
     max_crops: PositiveInt = 8
     normalise: bool = True
 
 
 @register("track_crops")
-class TrackCrops(Extractor):
+class TrackCrops(PersonPicturesExtractor):
     """The looks of tracks; all outputs share the row index (track)."""
 
     version: ClassVar[int] = 1
@@ -68,22 +61,7 @@ class TrackCrops(Extractor):
     description: ClassVar[str] = (
         "ResNet vectors of person tracks: the mean over crops, a row a track"
     )
-
-    @classmethod
-    def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
-        return {n: find_extractor(n).published_checkpoints()[n] for n in _NETWORKS}
-
-    @classmethod
-    def required_roles(cls, config: ExtractorConfig) -> tuple[str, ...]:
-        return (cast(TrackCropsConfig, config).network,)
-
-    @classmethod
-    def sources(cls, config: ExtractorConfig) -> Mapping[str, Source]:
-        return {"tracks": Source("person_tracks", {"fps": cast(TrackCropsConfig, config).fps})}
-
-    @classmethod
-    def media_request(cls, config: ExtractorConfig) -> MediaRequest:
-        return FrameRequest(fps=cast(TrackCropsConfig, config).fps)
+    networks = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
     @classmethod
     def declare_outputs(cls, config: ExtractorConfig) -> tuple[Output, ...]:
@@ -94,41 +72,10 @@ class TrackCrops(Extractor):
             Output(f"{cls.name}_count", "count", (), (), "int32"),
         )
 
-    @classmethod
-    def samples_per_second(cls, config: ExtractorConfig) -> float:
-        del config
-        return 0.1
-
-    @classmethod
-    def build_network(cls, config: ExtractorConfig) -> nn.Module:
-        resnet = find_extractor(cast(TrackCropsConfig, config).network)
-        return resnet.build_network(resnet.Config())
-
-    @classmethod
-    def initialise_untrained(cls, network: nn.Module) -> None:
-        find_extractor(_NETWORKS[0]).initialise_untrained(network)
-
-    @classmethod
-    def load(cls, network: nn.Module, checkpoints: Mapping[str, Checkpoint]) -> None:
-        for role, checkpoint in checkpoints.items():
-            find_extractor(role).load(network, {role: checkpoint})
-
-    @classmethod
-    def check_checkpoint(cls, role: str, checkpoint: Checkpoint) -> None:
-        find_extractor(role).check_checkpoint(role, checkpoint)
-
-    def note(self, info: MediaInfo, num_rows: int) -> str | None:
-        del info
-        return "no_persons" if num_rows == 0 else None
-
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
         settings = cast(TrackCropsConfig, self.spec.config)
         return _CropSampler(settings)
-
-    def to_input(self, samples: npt.NDArray[Any]) -> Tensor:
-        images = torch.from_numpy(samples).to(self.device)  # (B, crop, crop, 3) uint8
-        return normalise_frames(images, IMAGENET_MEAN, IMAGENET_STD)  # (B, 3, crop, crop)
 
     def infer(self, samples: Sequence[Sample]) -> Inferred:
         """One row a track; see `Extractor.infer`."""
@@ -183,37 +130,24 @@ class EvenlySpread:
         self._added += 1
 
 
-class _CropSampler:
+class _CropSampler(PersonPicturesSampler):
     """At the end of the video one sample a track, with its id and crops [K, crop, crop, 3].
 
     They are its context: of data of several shapes batches would be filled in another order.
     """
 
     def __init__(self, settings: TrackCropsConfig) -> None:
+        super().__init__()
         self._settings = settings
-        # Frames wait for their tracks, as many as the detector's batch and the tracker hold back.
-        self._frames: deque[tuple[Span, npt.NDArray[np.uint8]]] = deque()
-        self._tracks: deque[SourceRows] = deque()
-        self._summaries = TrackSummaries()
         self._crops: dict[int, EvenlySpread] = {}
 
-    def push(self, block: Block) -> Sequence[Sample]:
-        if isinstance(block, FrameBlock):
-            for frame, (start, end) in zip(block.frames, block.spans.tolist(), strict=True):
-                self._frames.append(((start, end), frame))
-        elif isinstance(block, SourceRows):
-            self._tracks.append(block)
-        else:
-            raise TypeError(f"expected frames and tracks, got {type(block).__name__}")
-        while self._frames and self._tracks:
-            # Both come once a frame, in order.
-            self._cut(*self._frames.popleft(), self._tracks.popleft())
-        return []
-
-    def _cut(self, span: Span, frame: npt.NDArray[np.uint8], tracks: SourceRows) -> None:
-        assert span == tracks.span, f"frame at {span}, tracks at {tracks.span}"
-        self._summaries.add(tracks)
-        rows = tracks.rows
+    def look(
+        self,
+        frame: npt.NDArray[np.uint8],
+        rows: Mapping[str, npt.NDArray[Any]],
+        largest: Sequence[int],
+    ) -> None:
+        del largest
         for row, track in enumerate(rows["track"].tolist()):
             kept = self._crops.setdefault(track, EvenlySpread(self._settings.max_crops))
             crop = None
@@ -225,5 +159,5 @@ class _CropSampler:
     def finish(self) -> Sequence[Sample]:
         return [
             Sample(np.empty(0, np.uint8), summary.span, (track, np.stack(self._crops[track].items)))
-            for track, summary in self._summaries.by_id().items()
+            for track, summary in self.summaries.by_id().items()
         ]

@@ -22,6 +22,7 @@ from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import MediaInfo
 from vlpipe.extractors.people.face_encoders import FACE_ENCODERS
 from vlpipe.extractors.people.rows import MadeRows, RowsExtractor
+from vlpipe.extractors.people.track_rows import TrackExtractor
 from vlpipe.extractors.people.tracking_assignment import box_iou
 from vlpipe.extractors.person_track_table import TrackSummaries
 from vlpipe.extractors.registry import register
@@ -40,7 +41,7 @@ class TrackFacesConfig(ExtractorConfig):
 
 
 @register("track_faces")
-class TrackFaces(RowsExtractor):
+class TrackFaces(TrackExtractor, RowsExtractor):
     """The face vectors of tracks; all outputs share the row index (track)."""
 
     version: ClassVar[int] = 1
@@ -63,15 +64,6 @@ class TrackFaces(RowsExtractor):
             Output(f"{cls.name}_id", "track", (), (), "int32"),
             Output(f"{cls.name}_count", "count", (), (), "int32"),
         )
-
-    @classmethod
-    def samples_per_second(cls, config: ExtractorConfig) -> float:
-        del config
-        return 0.1
-
-    def note(self, info: MediaInfo, num_rows: int) -> str | None:
-        del info
-        return "no_persons" if num_rows == 0 else None
 
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
@@ -111,7 +103,7 @@ class _FaceSampler:
             "count": np.array([self._counts.get(track, 0) for track in tracks], np.int32),
         }
         spans = np.array([summary.span for summary in tracks.values()], np.float64)
-        return [MadeRows(rows, spans).as_sample((float(spans.min()), float(spans.max())))]
+        return [MadeRows(rows, spans).as_sample()]
 
     def _join(self, faces: SourceRows, tracks: SourceRows) -> None:
         assert faces.span == tracks.span, f"faces at {faces.span}, tracks at {tracks.span}"

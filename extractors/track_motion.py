@@ -26,6 +26,7 @@ from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import FrameRequest, MediaInfo
 from vlpipe.extractors.networks.i3d import WIDTH
 from vlpipe.extractors.people.rows import MadeRows, RowsExtractor, Span
+from vlpipe.extractors.people.track_rows import TrackExtractor
 from vlpipe.extractors.person_track_table import TrackSummaries
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
@@ -43,7 +44,7 @@ class TrackMotionConfig(ExtractorConfig):
 
 
 @register("track_motion")
-class TrackMotion(RowsExtractor):
+class TrackMotion(TrackExtractor, RowsExtractor):
     """Motion of tracks; all outputs share the row index (track)."""
 
     version: ClassVar[int] = 1
@@ -69,15 +70,6 @@ class TrackMotion(RowsExtractor):
             Output(f"{cls.name}_id", "track", (), (), "int32"),
             Output(f"{cls.name}_cells", "cells", (), (), "int32"),
         )
-
-    @classmethod
-    def samples_per_second(cls, config: ExtractorConfig) -> float:
-        del config
-        return 0.1
-
-    def note(self, info: MediaInfo, num_rows: int) -> str | None:
-        del info
-        return "no_persons" if num_rows == 0 else None
 
     def sampler(self, info: MediaInfo) -> Sampler:
         assert info.video is not None
@@ -187,7 +179,7 @@ class _TubeSampler:
             "cells": cells,
         }
         spans = np.array([summary.span for summary in tracks.values()], np.float64)
-        return [MadeRows(rows, spans).as_sample((float(spans.min()), float(spans.max())))]
+        return [MadeRows(rows, spans).as_sample()]
 
     def _pool(self, span: Span, values: npt.NDArray[np.float32]) -> None:
         """Adds a map [1024, steps, rows, columns] to the tracks that it shows."""

@@ -20,6 +20,7 @@ from pydantic import Field
 from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import MediaInfo
 from vlpipe.extractors.people.rows import MadeRows, RowsExtractor
+from vlpipe.extractors.people.track_rows import TrackExtractor
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
 
@@ -33,7 +34,7 @@ class TrackPathsConfig(ExtractorConfig):
 
 
 @register("track_paths")
-class TrackPaths(RowsExtractor):
+class TrackPaths(TrackExtractor, RowsExtractor):
     """Movements of boxes; all outputs share the row index (track)."""
 
     version: ClassVar[int] = 1
@@ -51,15 +52,6 @@ class TrackPaths(RowsExtractor):
             Output(cls.name, "path", (WIDTH,), ("number",), "float32"),
             Output(f"{cls.name}_id", "track", (), (), "int32"),
         )
-
-    @classmethod
-    def samples_per_second(cls, config: ExtractorConfig) -> float:
-        del config
-        return 0.1
-
-    def note(self, info: MediaInfo, num_rows: int) -> str | None:
-        del info
-        return "no_persons" if num_rows == 0 else None
 
     def sampler(self, info: MediaInfo) -> Sampler:
         del info
@@ -99,7 +91,7 @@ class _PathSampler:
         ]
         spans = np.array([(self._spans[t][0][0], self._spans[t][-1][1]) for t in tracks])
         rows = {"path": np.stack(paths), "track": np.array(tracks, np.int32)}
-        return [MadeRows(rows, spans).as_sample((float(spans.min()), float(spans.max())))]
+        return [MadeRows(rows, spans).as_sample()]
 
 
 def describe_path(

@@ -1,12 +1,7 @@
 """The models by name: each file of this folder that registers one is found by itself."""
 
-import difflib
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,11 +9,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-import vlpipe.models
 from vlpipe.models.model import Model, ModelConfig
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.registry import Registry
 
-_registered: dict[str, type[Model]] = {}
+_models: Registry[type[Model]] = Registry("model", "vlpipe.models", "`vlpipe models ls` lists all")
 
 M = TypeVar("M", bound=type[Model])
 
@@ -27,41 +22,21 @@ def register(name: str) -> Callable[[M], M]:
     """Class decorator: makes a model known by that name; a name is given only once."""
 
     def enter(model: M) -> M:
-        if name in _registered:
-            raise ValueError(
-                f"model {name!r} is registered twice: {_registered[name].__module__} and "
-                f"{model.__module__}"
-            )
+        _models.add(name, model)
         model.name = name
-        _registered[name] = model
         return model
 
     return enter
 
 
-@cache
-def _discover() -> Mapping[str, type[Model]]:
-    for module in pkgutil.iter_modules(vlpipe.models.__path__, "vlpipe.models."):
-        if not module.ispkg:
-            importlib.import_module(module.name)
-    return MappingProxyType(dict(sorted(_registered.items())))
-
-
 def list_models() -> list[str]:
     """The names of all models, sorted."""
-    return list(_discover())
+    return list(_models.all())
 
 
 def find_model(name: str) -> type[Model]:
     """The class of that name; UsageError lists the nearest names."""
-    known = _discover()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        raise UsageError(
-            f"there is no model {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""),
-            hint="`vlpipe models ls` lists all",
-        )
-    return known[name]
+    return _models.find(name)
 
 
 def parse_config(model: type[Model], settings: Mapping[str, Any]) -> ModelConfig:

@@ -12,9 +12,8 @@ from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_setti
 apply_offline_settings()
 apply_thread_settings()
 
-from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from vlpipe.pipelines.extraction.batches import Batch  # noqa: E402
 from vlpipe.pipelines.extraction.extract import (  # noqa: E402
@@ -27,23 +26,14 @@ from vlpipe.pipelines.extraction.observer import Observer, Silent  # noqa: E402
 from vlpipe.pipelines.extraction.receipts import BatchReceipt, ExtractionSummary  # noqa: E402
 from vlpipe.pipelines.extraction.runners import Runner, open_runner, run_batches  # noqa: E402
 from vlpipe.pipelines.prefect_parts.extraction_progress import ExtractionBar  # noqa: E402
+from vlpipe.pipelines.prefect_parts.observed_run import run_observed  # noqa: E402
 from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
-    RETRY_DELAYS_S,
-    is_infrastructure_error,
+    retried_task,
     stop_if_it_keeps_crashing,
 )
-from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 
 
-@task(
-    task_run_name="batch-{batch.id}",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_infrastructure_error,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried_task("batch-{batch.id}")
 def extract_batch(
     batch: Batch, runner: Runner, observer: Observer, stop: threading.Event
 ) -> BatchReceipt:
@@ -60,22 +50,13 @@ def run_as_flow(
 
     Raises EnvironmentLacks when a server is configured and does not answer.
     """
-    server = configured_server()
-    if server is not None:
-        require_server(server)
-    watched = observer or Silent()
-    interrupted = stop or threading.Event()
-
-    @flow(
+    watched, interrupted = observer or Silent(), stop or threading.Event()
+    return run_observed(
+        lambda job: _extract(job, watched, interrupted),
+        job,
         name="extract",
-        flow_run_name=f"extract-{job.source_name}",
-        validate_parameters=False,
+        run_name=f"extract-{job.source_name}",
     )
-    def observed_extract(job: ExtractionJob) -> ExtractionSummary:
-        return _extract(job, watched, interrupted)
-
-    summary: ExtractionSummary = observed_extract(job)
-    return summary
 
 
 @flow(name="extract", persist_result=True, result_serializer="json")

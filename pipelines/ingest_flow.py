@@ -8,9 +8,8 @@ from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_setti
 apply_offline_settings()
 apply_thread_settings()
 
-from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from vlpipe.pipelines.ingestion import (  # noqa: E402
     IngestionJob,
@@ -19,23 +18,14 @@ from vlpipe.pipelines.ingestion import (  # noqa: E402
 )
 from vlpipe.pipelines.prefect_parts.progress import ProgressArtifact  # noqa: E402
 from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
-    RETRY_DELAYS_S,
-    is_infrastructure_error,
+    retried_task,
     stop_if_it_keeps_crashing,
 )
 
 _MOST_NAMED = 200
 
 
-@task(
-    task_run_name="probe-{job.dataset}",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_infrastructure_error,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried_task("probe-{job.dataset}")
 def probe_dataset(job: IngestionJob) -> IngestionReport:
     """The report; files that were probed before a failure are in the table already."""
     bar = ProgressArtifact("ingestion-progress", f"files of {job.dataset} probed")

@@ -12,21 +12,19 @@ from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_setti
 apply_offline_settings()
 apply_thread_settings()
 
-from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import (  # noqa: E402
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
-from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from vlpipe.pipelines.prefect_parts.observed_run import run_observed  # noqa: E402
 from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
-    RETRY_DELAYS_S,
-    is_infrastructure_error,
+    retried_task,
     stop_if_it_keeps_crashing,
 )
 from vlpipe.pipelines.prefect_parts.training_progress import TrainingBar  # noqa: E402
-from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.training.loop import Silent, TrainingObserver  # noqa: E402
 from vlpipe.pipelines.training.retraining import (  # noqa: E402
     Retraining,
@@ -35,15 +33,7 @@ from vlpipe.pipelines.training.retraining import (  # noqa: E402
 from vlpipe.pipelines.training.retraining import retrain as retrain_if_due  # noqa: E402
 
 
-@task(
-    task_run_name="retrain-{job.model}-{job.task}",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_infrastructure_error,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried_task("retrain-{job.model}-{job.task}")
 def retrain_run(
     job: RetrainingJob, observer: TrainingObserver, stop: threading.Event
 ) -> Retraining:
@@ -61,19 +51,13 @@ def run_as_flow(
 
     Raises EnvironmentLacks when a server is configured and does not answer.
     """
-    server = configured_server()
-    if server is not None:
-        require_server(server)
     watched, interrupted = observer or Silent(), stop or threading.Event()
-
-    @flow(
-        name="retrain", flow_run_name=f"retrain-{job.model}-{job.task}", validate_parameters=False
+    return run_observed(
+        lambda job: _retrain(job, watched, interrupted),
+        job,
+        name="retrain",
+        run_name=f"retrain-{job.model}-{job.task}",
     )
-    def observed_retrain(job: RetrainingJob) -> Retraining:
-        return _retrain(job, watched, interrupted)
-
-    found: Retraining = observed_retrain(job)
-    return found
 
 
 @flow(name="retrain", persist_result=True, result_serializer="json")

@@ -7,14 +7,12 @@ from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_setti
 apply_offline_settings()
 apply_thread_settings()
 
-from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from vlpipe.pipelines.prefect_parts.progress import ProgressArtifact  # noqa: E402
 from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
-    RETRY_DELAYS_S,
-    is_infrastructure_error,
+    retried_task,
     stop_if_it_keeps_crashing,
 )
 from vlpipe.pipelines.store_care import (  # noqa: E402
@@ -26,14 +24,7 @@ from vlpipe.pipelines.store_care import (  # noqa: E402
 _MOST_NAMED = 200
 
 
-@task(
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_infrastructure_error,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried_task("verify-and-compact")
 def verify_and_compact(job: StoreCareJob) -> StoreCareReport:
     """The report on the store."""
     bar = ProgressArtifact("store-care-progress", f"parts of {job.store} verified")

@@ -11,9 +11,8 @@ from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_setti
 apply_offline_settings()
 apply_thread_settings()
 
-from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from vlpipe.pipelines.commonsense_training.job import CommonsenseJob  # noqa: E402
 from vlpipe.pipelines.commonsense_training.loop import CommonsenseObserver, Unwatched  # noqa: E402
@@ -22,24 +21,15 @@ from vlpipe.pipelines.commonsense_training.train import (  # noqa: E402
     resume_commonsense_training,
     run_commonsense_training,
 )
+from vlpipe.pipelines.prefect_parts.observed_run import run_observed  # noqa: E402
 from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
-    RETRY_DELAYS_S,
-    is_infrastructure_error,
+    retried_task,
     stop_if_it_keeps_crashing,
 )
-from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.training.run_folder import RunFolder  # noqa: E402
 
 
-@task(
-    task_run_name="train-vc-rcnn",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_infrastructure_error,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried_task("train-vc-rcnn")
 def train_commonsense_run(
     job: CommonsenseJob, observer: CommonsenseObserver, stop: threading.Event
 ) -> CommonsenseOutcome:
@@ -59,17 +49,13 @@ def run_commonsense_as_flow(
 
     Raises EnvironmentLacks when a server is configured and does not answer.
     """
-    server = configured_server()
-    if server is not None:
-        require_server(server)
     watched, interrupted = observer or Unwatched(), stop or threading.Event()
-
-    @flow(name="train-commonsense", validate_parameters=False)
-    def observed_train(job: CommonsenseJob) -> CommonsenseOutcome:
-        return _train(job, watched, interrupted)
-
-    outcome: CommonsenseOutcome = observed_train(job)
-    return outcome
+    return run_observed(
+        lambda job: _train(job, watched, interrupted),
+        job,
+        name="train-commonsense",
+        run_name="train-vc-rcnn",
+    )
 
 
 @flow(name="train-commonsense", persist_result=True, result_serializer="json")

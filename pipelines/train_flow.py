@@ -11,17 +11,15 @@ from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_setti
 apply_offline_settings()
 apply_thread_settings()
 
-from prefect import flow, get_run_logger, task  # noqa: E402 - reads its settings when imported
+from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from vlpipe.pipelines.prefect_parts.observed_run import run_observed  # noqa: E402
 from vlpipe.pipelines.prefect_parts.retries import (  # noqa: E402
-    RETRY_DELAYS_S,
-    is_infrastructure_error,
+    retried_task,
     stop_if_it_keeps_crashing,
 )
 from vlpipe.pipelines.prefect_parts.training_progress import TrainingBar  # noqa: E402
-from vlpipe.pipelines.prefect_server import configured_server, require_server  # noqa: E402
 from vlpipe.pipelines.training.job import TrainingJob  # noqa: E402
 from vlpipe.pipelines.training.loop import Silent, TrainingObserver  # noqa: E402
 from vlpipe.pipelines.training.run_folder import RunFolder  # noqa: E402
@@ -32,15 +30,7 @@ from vlpipe.pipelines.training.train import (  # noqa: E402
 )
 
 
-@task(
-    task_run_name="train-{job.model}-{job.task}",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_infrastructure_error,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried_task("train-{job.model}-{job.task}")
 def train_run(
     job: TrainingJob, observer: TrainingObserver, stop: threading.Event
 ) -> TrainingOutcome:
@@ -60,17 +50,13 @@ def run_as_flow(
 
     Raises EnvironmentLacks when a server is configured and does not answer.
     """
-    server = configured_server()
-    if server is not None:
-        require_server(server)
     watched, interrupted = observer or Silent(), stop or threading.Event()
-
-    @flow(name="train", flow_run_name=f"train-{job.model}-{job.task}", validate_parameters=False)
-    def observed_train(job: TrainingJob) -> TrainingOutcome:
-        return _train(job, watched, interrupted)
-
-    outcome: TrainingOutcome = observed_train(job)
-    return outcome
+    return run_observed(
+        lambda job: _train(job, watched, interrupted),
+        job,
+        name="train",
+        run_name=f"train-{job.model}-{job.task}",
+    )
 
 
 @flow(name="train", persist_result=True, result_serializer="json")

@@ -28,8 +28,13 @@ class MadeRows:
     rows: Mapping[str, npt.NDArray[Any]]
     spans: npt.NDArray[np.float64]
 
-    def as_sample(self, span: Span) -> Sample:
-        """A sample that carries them through the batches. span: what they describe together."""
+    def as_sample(self, span: Span | None = None) -> Sample:
+        """A sample that carries them through the batches.
+
+        span: what they describe together; from the first start to the last end if not given.
+        """
+        if span is None:
+            span = float(self.spans.min()), float(self.spans.max())
         return Sample(np.empty(0, np.uint8), span, self)
 
 

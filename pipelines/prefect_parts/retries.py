@@ -1,7 +1,10 @@
 """What is tried again: a full disk or a lost mount may get better, a wrong option does not."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from prefect.tasks import Task
@@ -10,6 +13,26 @@ from vlpipe.stores.errors import EnvironmentLacks, StoreUnwritable
 
 RETRY_DELAYS_S: list[float] = [10, 60]
 MOST_STARTS = 4
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def retried_task(run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Decorator: a Prefect task that is tried again where that can help.
+
+    run_name: of its runs, with places for their parameters. Prefect keeps no results: the store or
+        the run's folder says what is done.
+    """
+    return task(
+        task_run_name=run_name,
+        retries=len(RETRY_DELAYS_S),
+        retry_delay_seconds=RETRY_DELAYS_S,
+        retry_jitter_factor=0.5,
+        retry_condition_fn=is_infrastructure_error,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
 
 
 def is_infrastructure_error(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

@@ -5,9 +5,6 @@ found by listing the folder, so that adding a dataset is adding a file. Modules 
 hold what several datasets share and are never imported by the search.
 """
 
-import difflib
-import importlib
-import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from vlpipe.stores.datasets._ids import printable
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.registry import Registry
 
 DATASET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -204,11 +202,13 @@ class Dataset(ABC):
             raise UsageError(f"dataset {self.name!r} has no split {split!r}; it has: {known}")
 
 
-_DATASETS: dict[str, type[Dataset]] = {}
-_AnyDataset = TypeVar("_AnyDataset", bound=Dataset)
+_datasets: Registry[type[Dataset]] = Registry(
+    "dataset", "vlpipe.stores.datasets", "`vlpipe datasets ls` lists all"
+)
+_AnyDataset = TypeVar("_AnyDataset", bound=type[Dataset])
 
 
-def register_dataset(name: str) -> Callable[[type[_AnyDataset]], type[_AnyDataset]]:
+def register_dataset(name: str) -> Callable[[_AnyDataset], _AnyDataset]:
     """A class decorator that puts a Dataset into the catalogue under that name.
 
     A second class of the same name is refused: one of the two would be lost without a word.
@@ -216,41 +216,27 @@ def register_dataset(name: str) -> Callable[[type[_AnyDataset]], type[_AnyDatase
     if not DATASET_NAME.fullmatch(name):
         raise ValueError(f"dataset name {name!r} must match {DATASET_NAME.pattern}")
 
-    def register(cls: type[_AnyDataset]) -> type[_AnyDataset]:
-        if name in _DATASETS:
-            owner = _DATASETS[name]
-            raise ValueError(
-                f"dataset {name!r} is already registered by {owner.__module__}.{owner.__qualname__}"
-            )
-        cls.name = name
-        _DATASETS[name] = cls
-        return cls
+    def enter(dataset: _AnyDataset) -> _AnyDataset:
+        _datasets.add(name, dataset)
+        dataset.name = name
+        return dataset
 
-    return register
+    return enter
 
 
 def list_datasets() -> list[type[Dataset]]:
     """The classes of all known datasets, by name."""
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{__package__}.{module.name}")
-    return [_DATASETS[name] for name in sorted(_DATASETS)]
+    return list(_datasets.all().values())
 
 
 def dataset_names() -> list[str]:
     """The names of all known datasets."""
-    return [dataset.name for dataset in list_datasets()]
+    return list(_datasets.all())
 
 
 def dataset_class(name: str) -> type[Dataset]:
     """The class of a dataset by its name; a UsageError with the nearest names if there is none."""
-    names = dataset_names()
-    if name in _DATASETS:
-        return _DATASETS[name]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(names)}"
-    raise UsageError(f"no dataset is called {name!r}; {known}", hint="vlpipe datasets ls")
+    return _datasets.find(name)
 
 
 def open_dataset(name: str, root: Path | str) -> Dataset:

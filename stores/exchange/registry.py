@@ -1,15 +1,14 @@
 """The layouts by name: each file of `layouts/` declares some in `LAYOUTS`."""
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from vlpipe.stores.errors import UsageError
 from vlpipe.stores.exchange import layouts
 from vlpipe.stores.exchange.layout import Layout
+from vlpipe.stores.registry import unknown_name
 
 
 @cache
@@ -33,9 +32,5 @@ def find_layout(name: str) -> Layout:
     """The layout of that name; UsageError lists the nearest names."""
     known = _discover()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        raise UsageError(
-            f"there is no layout {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""),
-            hint="`vlpipe store layouts` lists all",
-        )
+        raise unknown_name("layout", name, known, hint="`vlpipe store layouts` lists all")
     return known[name]

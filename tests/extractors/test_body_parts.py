@@ -13,11 +13,11 @@ from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.body_parts import (
     BodyParts,
     cells_of,
-    cut_person,
     find_visible,
     vectors_at,
 )
 from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
+from vlpipe.extractors.people.person_pictures import cut_person
 from vlpipe.extractors.registry import find_extractor
 
 SETTINGS = {"person_boxes": {"detector": "figures"}}

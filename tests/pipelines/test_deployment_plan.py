@@ -81,7 +81,7 @@ def test_wrong_values_are_refused_with_their_place(write, changes, message):
     ("flow", "job", "message"),
     [
         ("extract", {"features": ["resnet9000"]}, "resnet9000"),
-        ("ingest", {"dataset": "tgiff"}, "no dataset is called 'tgiff'"),
+        ("ingest", {"dataset": "tgiff"}, "there is no dataset 'tgiff'"),
         ("retrain", {"model": "mason"}, "mason"),
     ],
 )

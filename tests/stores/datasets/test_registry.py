@@ -45,10 +45,9 @@ class OneClip(Dataset):
 
 @pytest.fixture
 def _catalogue_is_restored():
-    before = dict(registry._DATASETS)
+    before = dict(registry._datasets._known)
     yield
-    registry._DATASETS.clear()
-    registry._DATASETS.update(before)
+    registry._datasets._known = before
 
 
 def test_known_datasets_state_their_facts():
@@ -76,7 +75,7 @@ def test_a_name_is_taken_once():
         def check(self):
             raise NotImplementedError
 
-    with pytest.raises(ValueError, match=r"'folder' is already registered by .*FolderDataset"):
+    with pytest.raises(ValueError, match=r"dataset 'folder' is registered twice: .*folder"):
         register_dataset("folder")(Other)
     assert dataset_class("folder") is not Other
 
@@ -88,10 +87,10 @@ def test_a_name_is_a_plain_word(name):
 
 
 def test_unknown_names_get_the_nearest_ones():
-    with pytest.raises(UsageError, match="no dataset is called 'tgiff'; nearest: tgif") as caught:
+    with pytest.raises(UsageError, match="there is no dataset 'tgiff'; nearest: tgif") as caught:
         open_dataset("tgiff", ".")
-    assert caught.value.hint == "vlpipe datasets ls"
-    with pytest.raises(UsageError, match=r"known: .*folder"):
+    assert caught.value.hint == "`vlpipe datasets ls` lists all"
+    with pytest.raises(UsageError, match=r"there is no dataset 'xyzzy'\nhint"):
         dataset_class("xyzzy")
 
 
