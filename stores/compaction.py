@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 PART_MAX_VIDEOS = 65_536  # more would make a ledger entry slow to read
 _MIN_DEAD = 0.1  # share of dead rows from which on a part is worth copying
-_PIECE_BYTES = 2**20  # of rows; what the caches of a processor hold
+_PIECE_BYTES = 4 * 2**20  # of rows; what the caches of a processor hold
 
 Video = tuple[str, VideoRow]
 Commit = Callable[[Callable[[State], list[Op]], str], State]
