@@ -1,6 +1,7 @@
 """From the rows that an extractor made to the rows that are stored: cast, and refused if the cast
 would not be faithful."""
 
+import math
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from vlpipe.stores.features import FeatureDefinition, Features
 from vlpipe.stores.float_casts import are_within, cast_floats
 from vlpipe.stores.stored_dtypes import BFLOAT16, narrowed, stored_dtype, widened
 
+_SECONDS = np.dtype("<f8")
 _MAX_ROWS = 2**31 - 1  # row_size is int32 in manifests
 _LARGEST_BFLOAT16 = float(widened(np.array([0x7F7F], np.uint16))[0])
 
@@ -101,13 +103,13 @@ def _as_integer(rows: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[An
 
 
 def _checked_spans(spans: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    stored = np.ascontiguousarray(spans, "<f8")
+    stored = np.ascontiguousarray(spans, _SECONDS)
     if len(stored) == 0:
         return stored
     # Nothing compares with NaN, and all lies between the first start and the last end.
     edges = stored.ravel()
-    is_rising = np.logical_and.reduce(edges[:-1] <= edges[1:])
-    if is_rising and -np.inf < edges[0] and edges[-1] < np.inf:
+    num_rising = np.count_nonzero(edges[:-1] <= edges[1:])
+    if num_rising == len(edges) - 1 and -math.inf < edges.item(0) and edges.item(-1) < math.inf:
         return stored  # the usual case, first: one row after the other
     starts, ends = stored[:, 0], stored[:, 1]
     is_ordered = (starts <= ends).all() and (starts[:-1] <= starts[1:]).all()
