@@ -24,13 +24,18 @@ SPANS_DTYPE = np.dtype("<f8")
 
 
 class OpenRows:
-    """The row file of a part while it is open, for reads that look for nothing else."""
+    """The row file of a part while it is open, for reads that look for nothing else.
 
-    __slots__ = ("dtype", "file")
+    file, rows: open for reading, and mapped as one array of all rows; None while it is not, at
+        first and when too many are.
+    """
 
-    def __init__(self, dtype: np.dtype[Any], file: RangeReader | None) -> None:
+    __slots__ = ("dtype", "file", "rows")
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
-        self.file = file  # None: closed, since too many are open
+        self.file: RangeReader | None = None
+        self.rows: npt.NDArray[Any] | None = None
 
 
 class PartReader:
@@ -45,14 +50,16 @@ class PartReader:
         self._explain_missing = explain_missing
         self._files: dict[str, RangeReader] = {}  # the one opened first is closed first
         self._open_rows: dict[str, OpenRows] = {}  # who has one follows the file through it
-        self._maps: dict[str, npt.NDArray[np.uint8]] = {}
+        self._maps: dict[str, npt.NDArray[Any]] = {}  # likewise
         self._most_open = most_open_files()
 
     def open_rows(self, part: Part) -> OpenRows:
         """The row file of a plain part, as long as it is open."""
         opened = self._open_rows.get(part.rows_file)
         if opened is None:
-            opened = OpenRows(part.rows_dtype, self._files.get(part.rows_file))
+            opened = OpenRows(part.rows_dtype)
+            opened.file = self._files.get(part.rows_file)
+            opened.rows = self._maps.get(part.rows_file)
             self._open_rows[part.rows_file] = opened
         return opened
 
@@ -126,10 +133,7 @@ class PartReader:
 
     def view(self, part: Part, start: int, count: int) -> npt.NDArray[Any]:
         """[count, *row_shape]: a read-only view of the mapped row file of a plain part."""
-        shape = part.rows_shape
-        offset = file_offset("rows", part, start)
-        data = self._map(part)[offset : offset + count * shape.row_bytes]
-        return data.view(shape.dtype).reshape(count, *part.row_shape)
+        return self._map(part)[start : start + count]
 
     def crc32c(self, array: ArrayName, part: Part, start: int, count: int, video_id: str) -> int:
         """CRC-32C of rows or spans, read in pieces: a long video needs no memory for it."""
@@ -144,7 +148,8 @@ class PartReader:
     def close(self) -> None:
         for name in list(self._files):
             self._forget(name)
-        self._maps.clear()
+        for name in list(self._maps):
+            self._forget_map(name)
 
     def _fill(
         self, part: Part, array: ArrayName, offset: int, target: npt.NDArray[Any], video_id: str
@@ -187,23 +192,34 @@ class PartReader:
         if name in self._open_rows:
             self._open_rows[name].file = None
 
-    def _map(self, part: Part) -> npt.NDArray[np.uint8]:
+    def _map(self, part: Part) -> npt.NDArray[Any]:
+        """All rows of a plain part, read-only, over the mapped file."""
         name = part.rows_file
-        data = self._maps.get(name)
-        if data is None:
-            try:
-                data = self._storage.map(name)
-            except FileNotFoundError:
-                raise self._explain_missing(part) from None
-            except OSError as error:
-                raise StoreDamaged(
-                    f"{self._where(part, 'rows')} cannot be mapped: {error}"
-                ) from error
-            self._check_size(part, "rows", len(data))
-            self._maps[name] = data
-            while len(self._maps) > self._most_open:
-                self._maps.pop(next(iter(self._maps)), None)
-        return data
+        rows = self._maps.get(name)
+        if rows is not None:
+            return rows
+        try:
+            data = self._storage.map(name)
+        except FileNotFoundError:
+            raise self._explain_missing(part) from None
+        except OSError as error:
+            raise StoreDamaged(f"{self._where(part, 'rows')} cannot be mapped: {error}") from error
+        self._check_size(part, "rows", len(data))
+        shape = part.rows_shape
+        data = data[part.base : part.base + part.num_rows * shape.row_bytes]
+        rows = data.view(shape.dtype).reshape(part.num_rows, *part.row_shape)
+        self._maps[name] = rows
+        if name in self._open_rows:
+            self._open_rows[name].rows = rows
+        while len(self._maps) > self._most_open:
+            self._forget_map(next(iter(self._maps)))
+        return rows
+
+    def _forget_map(self, name: str) -> None:
+        """Drops a map; its memory goes when no view of it is left."""
+        self._maps.pop(name, None)
+        if name in self._open_rows:
+            self._open_rows[name].rows = None
 
     def _check_size(self, part: Part, array: ArrayName, found: int) -> None:
         expected = part.rows_bytes if array == "rows" else part.spans_bytes

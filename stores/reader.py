@@ -47,8 +47,8 @@ class FeatureReader:
         self._is_bfloat16 = generation.definition.dtype == BFLOAT16
         self._verified = {"rows": VerifiedVideos(generation), "spans": VerifiedVideos(generation)}
         # Of some videos whose rows were compared: all that reading them again asks for. The file,
-        # the byte of the first row, the shape and size of the rows.
-        self._places: dict[str, tuple[OpenRows, int, tuple[int, ...], int]] = {}
+        # the byte and the number of the first row, the shape and size of the rows.
+        self._places: dict[str, tuple[OpenRows, int, int, tuple[int, ...], int]] = {}
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class FeatureReader:
         """[T, *row_shape]; VideoMissing says why there are none."""
         try:
             # Copying a short clip takes as long as a few Python calls: hence none here.
-            opened, offset, shape, num_bytes = self._places[video_id]
+            opened, offset, _, shape, num_bytes = self._places[video_id]
             file = opened.file
             if file is not None:
                 if num_bytes < LARGE_BYTES:
@@ -129,8 +129,8 @@ class FeatureReader:
 
         Raises VideoMissing with the reason, StoreDamaged when the bytes are not those committed.
         """
-        if video_id in self._places and rows is None and copy and verify != "always":
-            values = self[video_id]
+        if rows is None and verify != "always" and video_id in self._places:
+            values = self[video_id] if copy else self._view_again(video_id)
             return (values, self.read_spans(video_id, verify=verify)) if with_spans else values
         location = self.locate(video_id)
         values = self._read_array("rows", video_id, location, rows, verify, copy)
@@ -276,6 +276,14 @@ class FeatureReader:
             values.flags.writeable = False
         return values
 
+    def _view_again(self, video_id: str) -> npt.NDArray[Any]:
+        """The rows of a video that has a place, as a view of the mapped file."""
+        opened, _, start, shape, _ = self._places[video_id]
+        rows = opened.rows
+        if rows is not None:
+            return rows[start : start + shape[0]]
+        return self._read_array("rows", video_id, self.locate(video_id), None, "first", False)
+
     def _read_into(
         self,
         values: npt.NDArray[Any],
@@ -316,7 +324,7 @@ class FeatureReader:
         if is_simple and len(self._places) < _MOST_PLACES:
             offset, shape = file_offset("rows", part, start), (size, *part.row_shape)
             num_bytes = size * part.rows_shape.row_bytes
-            self._places[video_id] = (self._parts.open_rows(part), offset, shape, num_bytes)
+            self._places[video_id] = (self._parts.open_rows(part), offset, start, shape, num_bytes)
 
 
 def _open_reader(url: str, version: int, name: str) -> FeatureReader:
