@@ -270,6 +270,7 @@ def test_facts_for_listings_are_complete(name):
             assert checkpoint.url.startswith("https://")
             assert checkpoint.licence
             assert find_checkpoint(checkpoint.name)[0] == checkpoint
+            extractor.Config(**checkpoint.settings)
 
 
 @pytest.mark.parametrize(
