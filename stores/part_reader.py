@@ -103,7 +103,7 @@ class PartReader:
         for part, start, target, _ in wanted:
             if not part.is_plain:
                 target[...] = self._read_foreign(part, array, start, len(target))
-        plain.sort(key=lambda item: (item[0].folder, item[1]))
+        plain.sort(key=lambda item: (item[0].rows_file, item[1]))
         requests: list[Request] = []
         owners: list[tuple[Part, int, str, list[npt.NDArray[Any]]]] = []
         end: tuple[Part, int] | None = None
