@@ -87,6 +87,9 @@ class Extractor(ABC):
     """Whether each row has the span of its sample, and samples of a video differ in theirs: then
     rows that are in a store can serve readers again (`vlpipe.pipelines.extraction.replay`)."""
 
+    foreign_settings: ClassVar[frozenset[str]] = frozenset()
+    """Settings of published checkpoints that are about another use of the network than this."""
+
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format
     """How the weights of 2-D convolutions lie in memory; activations follow them."""
 

@@ -149,9 +149,13 @@ class ExtractorSpec:
 def parse_config(
     extractor: type["Extractor"], settings: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> ExtractorConfig:
-    """The validated configuration: `settings` over `defaults` over the extractor's own defaults."""
+    """The validated configuration: `settings` over `defaults` over the extractor's own defaults.
+
+    defaults: of a checkpoint; those that are foreign to the extractor are left out.
+    """
+    own = {k: value for k, value in defaults.items() if k not in extractor.foreign_settings}
     try:
-        config = extractor.Config.model_validate({**defaults, **settings})
+        config = extractor.Config.model_validate({**own, **settings})
         extractor.media_request(config)
     except ValidationError as error:
         problems = "; ".join(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from vlpipe.extractors.extractor import ExtractorConfig, Source
@@ -43,20 +43,14 @@ class PersonPicturesConfig(ExtractorConfig):
     network: str
     crop: PositiveInt = 224
 
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_resize(cls, values: object) -> object:
-        # torchvision's checkpoints come with the scale of whole frames before their centre crop;
-        # the picture of a person is scaled to the size of that crop at once.
-        if isinstance(values, dict):
-            return {key: value for key, value in values.items() if key != "resize"}
-        return values
-
 
 class PersonPicturesExtractor(TrackExtractor):
     """Base of the extractors that show pictures of persons to one of the ResNets in `networks`."""
 
     networks: ClassVar[tuple[str, ...]]
+    # torchvision's checkpoints come with the scale of whole frames before their centre crop; the
+    # picture of a person is scaled to the size of that crop at once.
+    foreign_settings: ClassVar[frozenset[str]] = frozenset({"resize"})
 
     @classmethod
     def published_checkpoints(cls) -> Mapping[str, Sequence[PublishedCheckpoint]]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vlpipe.extractors import configure_extractor, create_extractor, list_extractors, register
+from vlpipe.extractors.extractor_spec import parse_config
 from vlpipe.extractors.graph import make_graph
 from vlpipe.extractors.media import (
     AudioBlock,
@@ -270,7 +271,7 @@ def test_facts_for_listings_are_complete(name):
             assert checkpoint.url.startswith("https://")
             assert checkpoint.licence
             assert find_checkpoint(checkpoint.name)[0] == checkpoint
-            extractor.Config(**checkpoint.settings)
+            parse_config(extractor, {}, checkpoint.settings)
 
 
 @pytest.mark.parametrize(

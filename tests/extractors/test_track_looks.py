@@ -7,6 +7,8 @@ import pytest
 from drawn_figures import crossing, make_clip
 
 from vlpipe.extractors import create_extractor
+from vlpipe.extractors.extractor_spec import parse_config
+from vlpipe.extractors.registry import find_extractor
 from vlpipe.extractors.track_crops import EvenlySpread, inner_box
 from vlpipe.extractors.track_paths import WIDTH, describe_path
 from vlpipe.stores.errors import UsageError
@@ -43,6 +45,16 @@ def made_by(name, given, **settings):
         name, weights="untrained", source_settings=own, **EVERY, **settings
     )
     return {feature: found.rows for feature, found in extractor.extract(path).items()}
+
+
+@pytest.mark.parametrize("name", ["track_crops", "body_parts"])
+def test_a_scale_of_whole_frames_is_the_checkpoints_business(name):
+    extractor = find_extractor(name)
+    (checkpoint,) = [c for c in extractor.published_checkpoints()["resnet50"] if "v2" in c.name]
+    assert checkpoint.settings["resize"] == 232
+    assert parse_config(extractor, {}, checkpoint.settings) == extractor.Config()
+    with pytest.raises(UsageError, match="resize"):
+        parse_config(extractor, {"resize": 232}, {})
 
 
 def test_given_boxes_become_tracks(given):
