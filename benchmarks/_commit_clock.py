@@ -9,7 +9,7 @@ from vlpipe.pipelines.extraction.receipts import BatchReceipt
 
 
 class CommitClock(Silent):
-    """Notes when how many videos were committed; calls `then` after the first batch of each."""
+    """Notes when how many videos were committed; calls `then` after as many batches as workers."""
 
     def __init__(self, num_workers: int, then: Callable[[], None] = lambda: None) -> None:
         self.num_workers, self._then = num_workers, then
@@ -24,8 +24,8 @@ class CommitClock(Silent):
             self._then()
 
     def rate(self) -> float:
-        """Videos a second without what comes before each worker's first batch and, where workers
-        run out of batches, after the last that all of them had."""
+        """Videos a second without as many batches as there are workers at the beginning, while they
+        start, and at the end, when they run out of work."""
         steady = self.commits[self.num_workers - 1 : -self.num_workers]
         seconds = steady[-1][0] - steady[0][0]
         return sum(count for _, count in steady[1:]) / seconds

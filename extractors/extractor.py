@@ -87,6 +87,10 @@ class Extractor(ABC):
     """Whether each row has the span of its sample, and samples of a video differ in theirs: then
     rows that are in a store can serve readers again (`vlpipe.pipelines.extraction.replay`)."""
 
+    has_registered_parts: ClassVar[bool] = False
+    """Whether any file of the folder may register parts of it, such as detectors: then it is not to
+    be used before all of them were imported."""
+
     foreign_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings of published checkpoints that are about another use of the network than this."""
 

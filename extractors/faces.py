@@ -114,6 +114,7 @@ class Faces(Extractor):
     """Faces of each frame; all outputs share the row index (frame, face)."""
 
     version: ClassVar[int] = 1
+    has_registered_parts: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = FacesConfig
     batch_size = 4
     # 12.6 a face with iresnet50, 20 a frame of 480 x 360 for the cascade.

@@ -88,6 +88,7 @@ class PersonBoxes(Extractor):
     """Persons of each frame; all outputs share the row index (frame, person)."""
 
     version: ClassVar[int] = 1
+    has_registered_parts: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = PersonBoxesConfig
     batch_size = 4
     gflop_per_sample: ClassVar[float] = 137.0

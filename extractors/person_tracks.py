@@ -76,6 +76,7 @@ class PersonTracks(RowsExtractor):
     """
 
     version: ClassVar[int] = 1
+    has_registered_parts: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = PersonTracksConfig
     description: ClassVar[str] = "person tracks: box, id and key points, a row a person and frame"
 

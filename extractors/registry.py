@@ -25,8 +25,8 @@ def register(name: str) -> Callable[[E], E]:
     """Class decorator: makes an extractor known by that name; a name is given only once."""
 
     def enter(extractor: E) -> E:
-        _extractors.add(name, extractor)
         extractor.name = name
+        _extractors.add(name, extractor)
         return extractor
 
     return enter
@@ -36,8 +36,8 @@ def register_family(name: str) -> Callable[[F], F]:
     """Class decorator: makes the members of a family known as `name:MEMBER`."""
 
     def enter(family: F) -> F:
-        _families.add(name, family)
         family.name = name
+        _families.add(name, family)
         return family
 
     return enter
@@ -61,7 +61,10 @@ def find_extractor(name: str) -> type[Extractor]:
     """
     family, is_member, member = name.partition(":")
     if not is_member:
-        return _extractors.find(name)
+        extractor = _extractors.find(name)
+        if extractor.has_registered_parts:
+            _extractors.all()
+        return extractor
     if family in _families.all():
         return _make_member(family, member)
     choices = [*_extractors.all(), *(f"{prefix}:{member}" for prefix in _families.all())]

@@ -45,6 +45,7 @@ class TrackFaces(TrackExtractor, RowsExtractor):
     """The face vectors of tracks; all outputs share the row index (track)."""
 
     version: ClassVar[int] = 1
+    has_registered_parts: ClassVar[bool] = True
     Config: ClassVar[type[ExtractorConfig]] = TrackFacesConfig
     description: ClassVar[str] = "ArcFace vectors of person tracks: the mean face, a row a track"
 

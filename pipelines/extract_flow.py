@@ -52,7 +52,7 @@ def run_as_flow(
     """
     watched, interrupted = observer or Silent(), stop or threading.Event()
     return run_observed(
-        lambda job: _extract(job, watched, interrupted),
+        lambda given: _extract(given, watched, interrupted),
         job,
         name="extract",
         run_name=f"extract-{job.source_name}",

@@ -53,7 +53,7 @@ def run_as_flow(
     """
     watched, interrupted = observer or Silent(), stop or threading.Event()
     return run_observed(
-        lambda job: _retrain(job, watched, interrupted),
+        lambda given: _retrain(given, watched, interrupted),
         job,
         name="retrain",
         run_name=f"retrain-{job.model}-{job.task}",

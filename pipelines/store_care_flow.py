@@ -24,7 +24,7 @@ from vlpipe.pipelines.store_care import (  # noqa: E402
 _MOST_NAMED = 200
 
 
-@retried_task("verify-and-compact")
+@retried_task()
 def verify_and_compact(job: StoreCareJob) -> StoreCareReport:
     """The report on the store."""
     bar = ProgressArtifact("store-care-progress", f"parts of {job.store} verified")

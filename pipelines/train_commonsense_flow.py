@@ -51,10 +51,9 @@ def run_commonsense_as_flow(
     """
     watched, interrupted = observer or Unwatched(), stop or threading.Event()
     return run_observed(
-        lambda job: _train(job, watched, interrupted),
+        lambda given: _train(given, watched, interrupted),
         job,
         name="train-commonsense",
-        run_name="train-vc-rcnn",
     )
 
 

@@ -52,7 +52,7 @@ def run_as_flow(
     """
     watched, interrupted = observer or Silent(), stop or threading.Event()
     return run_observed(
-        lambda job: _train(job, watched, interrupted),
+        lambda given: _train(given, watched, interrupted),
         job,
         name="train",
         run_name=f"train-{job.model}-{job.task}",

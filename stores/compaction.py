@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 PART_MAX_VIDEOS = 65_536  # more would make a ledger entry slow to read
 _MIN_DEAD = 0.1  # share of dead rows from which on a part is worth copying
 _PIECE_BYTES = 4 * 2**20  # of rows; what the caches of a processor hold
+_PIECE_ROWS = 2**16  # of usual pieces at most
 
 Video = tuple[str, VideoRow]
 Commit = Callable[[Callable[[State], list[Op]], str], State]
@@ -60,8 +61,9 @@ class Compactor:
         self._commit = commit
         self._report = report
         self._reader = PartReader(storage, lambda part: StoreDamaged(f"{part.folder} is missing"))
-        self._memory = np.empty(0, np.uint8)
-        self._span_memory = np.empty((0, 2), "<f8")
+        # For the pieces that are no larger than usual, one after the other.
+        self._memory = np.empty(2 * _PIECE_BYTES, np.uint8)
+        self._span_memory = np.empty((_PIECE_ROWS, 2), "<f8")
 
     def rewrite(
         self,
@@ -152,15 +154,15 @@ class Compactor:
     def _room(
         self, definition: FeatureDefinition, num_rows: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-        """Uninitialised rows and spans, in memory that the next call uses again."""
+        """Uninitialised rows and spans, in memory that the next call may use again."""
         dtype = stored_dtype(definition.dtype)
         num_bytes = num_rows * row_size_bytes(dtype, definition.row_shape)
-        if len(self._memory) < num_bytes:
-            self._memory = np.empty(max(num_bytes, _PIECE_BYTES), np.uint8)
-        if len(self._span_memory) < num_rows:
-            self._span_memory = np.empty((num_rows, 2), "<f8")
-        rows = self._memory[:num_bytes].view(dtype).reshape(num_rows, *definition.row_shape)
-        return rows, self._span_memory[:num_rows]
+        memory, spans = self._memory[:num_bytes], self._span_memory[:num_rows]
+        if len(memory) < num_bytes:
+            memory = np.empty(num_bytes, np.uint8)
+        if len(spans) < num_rows:
+            spans = np.empty((num_rows, 2), "<f8")
+        return memory.view(dtype).reshape(num_rows, *definition.row_shape), spans
 
     def _remove(self, folder: str) -> None:
         try:

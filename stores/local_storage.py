@@ -107,13 +107,16 @@ class LocalStorage:
 
     def age_s(self, name: str) -> float | None:
         path = self._path(name)
-        with writing(path):
-            try:
-                written = os.stat(path).st_mtime
-                os.utime(path)  # to the clock of the file server, for less than a new file costs
-                return os.stat(path).st_mtime - written
-            except FileNotFoundError:
-                return None
+        written = self.modified(name)
+        if written is None:
+            return None
+        with contextlib.suppress(OSError):  # not every file system can
+            os.utime(path)  # to the clock of the file server, for less than a new file costs
+        moved = self.modified(name)
+        if moved is None:
+            return None
+        # Where that did nothing, a file of its own tells the time.
+        return (self.now() if moved == written else moved) - written
 
     def names(self, folder: str) -> list[str]:
         try:

@@ -163,10 +163,10 @@ class PartWriter:
 
     def append(self, video_id: str, rows: npt.NDArray[Any], spans: npt.NDArray[np.float64]) -> None:
         """Adds a video; rows and spans are C-contiguous, little endian, of the stored dtype."""
-        start, size = self._rows.num_rows, len(rows)
-        self.videos.append((video_id, start, size, crc32c(rows), crc32c(spans)))
+        start, crc, spans_crc = self._rows.num_rows, crc32c(rows), crc32c(spans)
         self._rows.append(rows)
         self._spans.append(spans)
+        self.videos.append((video_id, start, len(rows), crc, spans_crc))
 
     def append_many(
         self,
@@ -230,6 +230,8 @@ class PartWriter:
 
     def columns(self) -> tuple[list[str], list[int], list[int], list[int], list[int]]:
         """What `videos` says, a list a column."""
+        if not self.videos:
+            return [], [], [], [], []
         ids, starts, sizes, crcs, spans_crcs = zip(*self.videos, strict=True)
         return list(ids), list(starts), list(sizes), list(crcs), list(spans_crcs)
 

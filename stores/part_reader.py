@@ -60,7 +60,7 @@ class PartReader:
             opened = OpenRows(part.rows_dtype)
             opened.file = self._files.get(part.rows_file)
             opened.rows = self._maps.get(part.rows_file)
-            self._open_rows[part.rows_file] = opened
+            opened = self._open_rows.setdefault(part.rows_file, opened)
         return opened
 
     def read(
@@ -133,7 +133,13 @@ class PartReader:
 
     def view(self, part: Part, start: int, count: int) -> npt.NDArray[Any]:
         """[count, *row_shape]: a read-only view of the mapped row file of a plain part."""
-        return self._map(part)[start : start + count]
+        rows = self._map(part)[start : start + count]
+        if len(rows) != count:
+            raise StoreDamaged(
+                f"{self._where(part, 'rows')} has {part.num_rows} rows, expected rows {start} to "
+                f"{start + count}"
+            )
+        return rows
 
     def crc32c(self, array: ArrayName, part: Part, start: int, count: int, video_id: str) -> int:
         """CRC-32C of rows or spans, read in pieces: a long video needs no memory for it."""
@@ -179,9 +185,10 @@ class PartReader:
         except OSError as error:
             raise StoreDamaged(f"{self._where(part, array)} cannot be opened: {error}") from error
         self._check_size(part, array, file.size)
-        self._files[name] = file
+        # In this order: what another thread drops meanwhile is still dropped as a whole.
         if name in self._open_rows:
             self._open_rows[name].file = file
+        self._files[name] = file
         while len(self._files) > self._most_open:
             self._forget(next(iter(self._files)))
         return file
@@ -206,11 +213,13 @@ class PartReader:
             raise StoreDamaged(f"{self._where(part, 'rows')} cannot be mapped: {error}") from error
         self._check_size(part, "rows", len(data))
         shape = part.rows_shape
-        data = data[part.base : part.base + part.num_rows * shape.row_bytes]
-        rows = data.view(shape.dtype).reshape(part.num_rows, *part.row_shape)
-        self._maps[name] = rows
-        if name in self._open_rows:
+        end = part.base + part.num_rows * shape.row_bytes
+        if end > len(data):
+            raise StoreDamaged(f"{self._where(part, 'rows')} has no room for {part.num_rows} rows")
+        rows = data[part.base : end].view(shape.dtype).reshape(part.num_rows, *part.row_shape)
+        if name in self._open_rows:  # first, as in `_file`
             self._open_rows[name].rows = rows
+        self._maps[name] = rows
         while len(self._maps) > self._most_open:
             self._forget_map(next(iter(self._maps)))
         return rows

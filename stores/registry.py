@@ -63,6 +63,6 @@ class Registry(Generic[T]):
 
 def unknown_name(kind: str, name: str, choices: Iterable[str], *, hint: str) -> UsageError:
     """The error for a name that is not among the choices; it says which are nearest."""
-    near = difflib.get_close_matches(name, list(choices), n=3)
+    near = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
     nearest = f"; nearest: {', '.join(near)}" if near else ""
     return UsageError(f"there is no {kind} {name!r}{nearest}", hint=hint)

@@ -11,7 +11,7 @@ points 17 of COCO's (N, 17, 3). 137 GFLOP a frame with key points at 800.
 
 A frame goes through alone: rows are then the same whatever frames share its batch.
 
-`register_person_detector` makes another detector known, from any file of this folder.
+`register_person_detector` makes another detector known, from any file of `extractors/`.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Detectors of faces by name.
 
 `mtcnn` is plain PyTorch under a permissive licence (`people/mtcnn.py`). `register_face_detector`
-makes another one known, from any file of this folder.
+makes another one known, from any file of `extractors/`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Networks that turn an aligned face into a vector, by name: ArcFace's `iresnet18` to `iresnet100`.
 
-`register_face_encoder` makes another one known, from any file of this folder.
+`register_face_encoder` makes another one known, from any file of `extractors/`.
 """
 
 from collections.abc import Callable, Sequence

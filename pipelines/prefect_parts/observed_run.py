@@ -11,8 +11,8 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def run_observed(work: Callable[[J], R], job: J, *, name: str, run_name: str) -> R:
-    """What `work` makes of the job, in a flow `name` whose run has the name `run_name`.
+def run_observed(work: Callable[[J], R], job: J, *, name: str, run_name: str | None = None) -> R:
+    """What `work` makes of the job, in a flow `name` whose run is called `run_name` or by Prefect.
 
     `work` may hold on to what no other process has, such as an observer of the command line.
 

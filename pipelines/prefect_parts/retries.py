@@ -18,11 +18,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def retried_task(run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+def retried_task(run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Decorator: a Prefect task that is tried again where that can help.
 
-    run_name: of its runs, with places for their parameters. Prefect keeps no results: the store or
-        the run's folder says what is done.
+    run_name: of its runs, with places for their parameters; by default Prefect makes one. Prefect
+        keeps no results: the store or the run's folder says what is done.
     """
     return task(
         task_run_name=run_name,

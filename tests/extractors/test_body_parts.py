@@ -16,6 +16,7 @@ from vlpipe.extractors.body_parts import (
     find_visible,
     vectors_at,
 )
+from vlpipe.extractors.extractor_spec import parse_config
 from vlpipe.extractors.people.detectors import PERSON_DETECTORS, PersonDetectorEntry
 from vlpipe.extractors.people.person_pictures import cut_person
 from vlpipe.extractors.registry import find_extractor
@@ -126,7 +127,7 @@ def test_the_network_is_chosen_by_name_and_reads_the_same_files():
     own = find_extractor("resnet50").published_checkpoints()["resnet50"]
     assert BodyParts.published_checkpoints()["resnet50"] == own
     # What comes with a checkpoint of whole frames does not disturb.
-    assert BodyParts.Config(**own[1].settings).crop == 224
+    assert parse_config(BodyParts, {}, own[1].settings).crop == 224
 
 
 def test_clips_without_persons_have_no_rows(tmp_path, detect):

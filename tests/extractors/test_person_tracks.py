@@ -1,6 +1,7 @@
 """Person boxes, tracks and their table: made-up clips, files of any content, torchvision parity."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from made_media import make_audio
 from torch import nn
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
+from vlpipe import extractors
 from vlpipe.extractors import configure_extractor, create_extractor
 from vlpipe.extractors.errors import MediaError, WeightsMissing, WeightsRejected
 from vlpipe.extractors.people.detectors import (
@@ -27,6 +29,7 @@ from vlpipe.extractors.people.detectors import (
     peak_confidence,
     register_person_detector,
 )
+from vlpipe.extractors.people.tracking import TRACKERS
 from vlpipe.extractors.person_boxes import PersonBoxes, clip_boxes, find_usable
 from vlpipe.extractors.samples import Sample
 from vlpipe.extractors.weights.checkpoint import Checkpoint
@@ -287,3 +290,18 @@ def test_a_checkpoint_of_another_detector_is_refused(keypoint_rcnn):
             "person_boxes", weights=path, detector="fasterrcnn_mobilenet_v3_large_fpn", **SMALL
         )
     PersonBoxes.check_checkpoint("keypointrcnn_resnet50_fpn", Checkpoint.read(path))
+
+
+def test_another_file_of_the_folder_may_bring_a_tracker(tmp_path, monkeypatch):
+    """Also where nothing else is asked for: an extractor with such parts imports all files."""
+    (tmp_path / "tracker_of_a_test.py").write_text(
+        "from vlpipe.extractors.people.tracking import TRACKERS, register_tracker\n"
+        "register_tracker('of_a_test')(next(iter(TRACKERS.values())))\n"
+    )
+    monkeypatch.setattr(extractors, "__path__", [*extractors.__path__, str(tmp_path)])
+    try:
+        spec = configure_extractor("person_tracks", weights="untrained", tracker="of_a_test")
+        assert spec.config.tracker == "of_a_test"
+    finally:
+        TRACKERS.pop("of_a_test", None)
+        sys.modules.pop("vlpipe.extractors.tracker_of_a_test", None)

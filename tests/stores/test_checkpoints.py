@@ -1,5 +1,6 @@
 """Checkpoints, collection of garbage, and how quickly a plan is answered."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -200,6 +201,24 @@ def test_how_old_an_object_of_ones_own_is(address_at, place):
         then = path.stat().st_mtime - 20 * 3600
         os.utime(path, (then, then))
         assert storage.age_s("own") == pytest.approx(20 * 3600, abs=60)
+
+
+def _refused(path):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.mark.folder
+@pytest.mark.parametrize("touch", [_refused, lambda path: None], ids=["refused", "without effect"])
+def test_a_file_system_that_cannot_touch_still_tells_ages(store, samples, watch_os, touch):
+    storage = open_storage(store.url)
+    storage.write("own", b"x")
+    path = Path(store.url, "own")
+    then = path.stat().st_mtime - 20 * 3600
+    os.utime(path, (then, then))
+    watch_os(lambda count, name, arguments: touch if name == "utime" else None)
+    assert storage.age_s("own") == pytest.approx(20 * 3600, abs=60)
+    samples.write(store, ["a"], samples.rgb)
+    samples.check(store, ["a"], samples.rgb)
 
 
 def test_old_parts_are_not_committed(store, samples, monkeypatch):
