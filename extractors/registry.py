@@ -25,8 +25,8 @@ def register(name: str) -> Callable[[E], E]:
     """Class decorator: makes an extractor known by that name; a name is given only once."""
 
     def enter(extractor: E) -> E:
+        _extractors.add(name, extractor)  # first: what is refused keeps its name
         extractor.name = name
-        _extractors.add(name, extractor)
         return extractor
 
     return enter
@@ -36,8 +36,8 @@ def register_family(name: str) -> Callable[[F], F]:
     """Class decorator: makes the members of a family known as `name:MEMBER`."""
 
     def enter(family: F) -> F:
+        _families.add(name, family)  # first: what is refused keeps its name
         family.name = name
-        _families.add(name, family)
         return family
 
     return enter

@@ -22,8 +22,8 @@ def register(name: str) -> Callable[[M], M]:
     """Class decorator: makes a model known by that name; a name is given only once."""
 
     def enter(model: M) -> M:
+        _models.add(name, model)  # first: what is refused keeps its name
         model.name = name
-        _models.add(name, model)
         return model
 
     return enter

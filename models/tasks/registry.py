@@ -18,8 +18,8 @@ def register_task(name: str) -> Callable[[T], T]:
     """Class decorator: makes a task known by that name; a name is given only once."""
 
     def enter(task: T) -> T:
+        _tasks.add(name, task)  # first: what is refused keeps its name
         task.name = name
-        _tasks.add(name, task)
         return task
 
     return enter

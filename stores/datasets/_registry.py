@@ -217,8 +217,8 @@ def register_dataset(name: str) -> Callable[[_AnyDataset], _AnyDataset]:
         raise ValueError(f"dataset name {name!r} must match {DATASET_NAME.pattern}")
 
     def enter(dataset: _AnyDataset) -> _AnyDataset:
+        _datasets.add(name, dataset)  # first: what is refused keeps its name
         dataset.name = name
-        _datasets.add(name, dataset)
         return dataset
 
     return enter
