@@ -172,9 +172,8 @@ def _random_reads(
     for name, reader in readers.items():
         for n in orders[name][:50]:
             assert (reader.read(n) == videos[n]).all(), name
-        if not name.startswith(
-            "Store"
-        ):  # pages and metadata of the others; the store is to check its videos
+        # Pages and metadata of the others; the store is to check its videos.
+        if not name.startswith("Store"):
             for n in orders[name]:
                 reader.read(n)
 
