@@ -4,8 +4,11 @@ Rows are copied in the order of the video ids and compared with their checksums 
 new part is one commit. Readers of older versions go on with the old parts, which become garbage.
 """
 
+import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,9 +64,7 @@ class Compactor:
         self._commit = commit
         self._report = report
         self._reader = PartReader(storage, lambda part: StoreDamaged(f"{part.folder} is missing"))
-        # For the pieces that are no larger than usual, one after the other.
-        self._memory = np.empty(2 * _PIECE_BYTES, np.uint8)
-        self._span_memory = np.empty((_PIECE_ROWS, 2), "<f8")
+        self._rooms = (_Room(), _Room())
 
     def rewrite(
         self,
@@ -99,11 +100,12 @@ class Compactor:
         writer = PartWriter(self._storage, generation.definition, batch)
         may_be_committed = False
         try:
-            for piece in _pieces(generation, videos):
-                before = writer.num_bytes
-                self._copy(generation, piece, writer)
-                if progress is not None:
-                    progress(writer.num_bytes - before)
+            with contextlib.closing(self._read_ahead(generation, videos)) as pieces:
+                for piece in pieces:
+                    before = writer.num_bytes
+                    self._append(generation, piece, writer)
+                    if progress is not None:
+                        progress(writer.num_bytes - before)
             if not writer.videos:
                 return
             part = writer.close()
@@ -126,11 +128,27 @@ class Compactor:
             if not may_be_committed:
                 self._remove(writer.folder)
 
-    def _copy(
-        self, generation: GenerationState, videos: Sequence[Video], writer: PartWriter
-    ) -> None:
-        """Appends the videos, without those that are damaged."""
-        rows, spans = self._room(generation.definition, sum(row.row_size for _, row in videos))
+    def _read_ahead(
+        self, generation: GenerationState, videos: Sequence[Video]
+    ) -> Iterator["_Piece"]:
+        """Videos that are copied together, with their rows, which last until the caller asks for
+        more. The next ones are read and compared while it has some."""
+        with ThreadPoolExecutor(1, "vlpipe-compaction") as thread:
+            ahead: Future[_Piece] | None = None
+            rooms = itertools.cycle(self._rooms)
+            for piece, room in zip(_pieces(generation, videos), rooms, strict=False):
+                job = thread.submit(self._read, generation, piece, room)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = job
+            if ahead is not None:
+                yield ahead.result()
+
+    def _read(
+        self, generation: GenerationState, videos: Sequence[Video], room: "_Room"
+    ) -> "_Piece":
+        num_rows = sum(row.row_size for _, row in videos)
+        rows, spans = room.of(generation.definition, num_rows)
         row_targets, span_targets, end = [], [], 0
         for part, start, size, video_id in _runs(videos):
             begin, end = end, end + size
@@ -142,33 +160,59 @@ class Compactor:
             is_sound = _are_sound(videos, rows, spans)
         except StoreDamaged:
             is_sound = False
-        if is_sound:
+        return _Piece(videos, rows, spans, is_sound)
+
+    def _append(self, generation: GenerationState, piece: "_Piece", writer: PartWriter) -> None:
+        """Appends the videos, without those that are damaged."""
+        videos = piece.videos
+        if piece.is_sound:
             facts = [(i, row.row_size, row.crc32c, row.spans_crc32c) for i, row in videos]
-            writer.append_many(facts, rows, spans)
+            writer.append_many(facts, piece.rows, piece.spans)
         elif len(videos) == 1:
             self._report.damaged.append((*generation.key, videos[0][0]))
         else:
             for video in videos:
-                self._copy(generation, [video], writer)
-
-    def _room(
-        self, definition: FeatureDefinition, num_rows: int
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-        """Uninitialised rows and spans, in memory that the next call may use again."""
-        dtype = stored_dtype(definition.dtype)
-        num_bytes = num_rows * row_size_bytes(dtype, definition.row_shape)
-        memory, spans = self._memory[:num_bytes], self._span_memory[:num_rows]
-        if len(memory) < num_bytes:
-            memory = np.empty(num_bytes, np.uint8)
-        if len(spans) < num_rows:
-            spans = np.empty((num_rows, 2), "<f8")
-        return memory.view(dtype).reshape(num_rows, *definition.row_shape), spans
+                self._append(generation, self._read(generation, [video], _Room()), writer)
 
     def _remove(self, folder: str) -> None:
         try:
             self._storage.remove(folder)
         except VlpipeError as error:
             logger.info("a leftover stays until it is collected: %s", error)
+
+
+class _Room:
+    """Memory for the pieces that are no larger than usual, one after the other."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty(2 * _PIECE_BYTES, np.uint8)
+        self._spans = np.empty((_PIECE_ROWS, 2), "<f8")
+
+    def of(
+        self, definition: FeatureDefinition, num_rows: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+        """Uninitialised rows and spans, in memory that the next call may use again."""
+        dtype = stored_dtype(definition.dtype)
+        num_bytes = num_rows * row_size_bytes(dtype, definition.row_shape)
+        rows, spans = self._rows[:num_bytes], self._spans[:num_rows]
+        if len(rows) < num_bytes:
+            rows = np.empty(num_bytes, np.uint8)
+        if len(spans) < num_rows:
+            spans = np.empty((num_rows, 2), "<f8")
+        return rows.view(dtype).reshape(num_rows, *definition.row_shape), spans
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Videos one after the other, with their rows and spans.
+
+    is_sound: whether all could be read and have their checksums.
+    """
+
+    videos: Sequence[Video]
+    rows: npt.NDArray[Any]
+    spans: npt.NDArray[np.float64]
+    is_sound: bool
 
 
 def worth_rewriting(
