@@ -23,7 +23,7 @@ from vlpipe.stores.foreign_arrays import ForeignArrayError
 from vlpipe.stores.layout import check_video_id
 from vlpipe.stores.writer import FeatureWriter
 
-BATCH_VIDEOS = 256
+BATCH_VIDEOS = 1024
 BATCH_BYTES = 256 << 20
 
 
