@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from vlpipe.stores import FeatureDefinition, Features, FeatureStore
+from vlpipe.stores.exchange.importing import BATCH_VIDEOS  # a commit of an import
 
 FEATURE = "rgb"
-BATCH = 256
 
 
 class Collection:
@@ -112,9 +112,9 @@ class Store:
         store = FeatureStore.create(folder / "store", durability="process")
         starts = np.arange(videos.num_rows.max(), dtype=np.float64)
         spans = np.stack([starts, starts + 1], axis=1)  # which no other layout keeps
-        for first in range(0, len(videos), BATCH):
+        for first in range(0, len(videos), BATCH_VIDEOS):
             with store.writer([definition]) as writer:
-                for n in range(first, min(first + BATCH, len(videos))):
+                for n in range(first, min(first + BATCH_VIDEOS, len(videos))):
                     rows = videos[n]
                     features = Features(rows, spans[: len(rows)])
                     writer.add(videos.video_id(n), {FEATURE: features})
@@ -246,9 +246,9 @@ class Lmdb:
         lmdb: Any = importlib.import_module("lmdb")
         size = 2 * videos.num_bytes + (64 << 20)
         with lmdb.open(str(folder), map_size=size, sync=False) as environment:
-            for first in range(0, len(videos), BATCH):
+            for first in range(0, len(videos), BATCH_VIDEOS):
                 with environment.begin(write=True) as transaction:
-                    for n in range(first, min(first + BATCH, len(videos))):
+                    for n in range(first, min(first + BATCH_VIDEOS, len(videos))):
                         transaction.put(videos.video_id(n).encode(), videos[n].tobytes())
             environment.sync()
 

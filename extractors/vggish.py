@@ -28,6 +28,7 @@ from vlpipe.extractors.inputs.log_mel import (
     log_mel_examples,
 )
 from vlpipe.extractors.media import AudioBlock, AudioRequest, MediaInfo, MediaRequest
+from vlpipe.extractors.networks.blank_linear import blank_linear
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
@@ -73,8 +74,8 @@ class VggishNetwork(nn.Module):
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.embeddings = nn.Sequential(
-            nn.Linear(512 * 6 * 4, 4096), nn.ReLU(inplace=True),
-            nn.Linear(4096, 4096), nn.ReLU(inplace=True),
+            blank_linear(512 * 6 * 4, 4096), nn.ReLU(inplace=True),
+            blank_linear(4096, 4096), nn.ReLU(inplace=True),
             nn.Linear(4096, 128),
         )  # fmt: skip
         # y = E (x - m) as a linear layer: weight E, bias -E m.

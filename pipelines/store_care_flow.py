@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_settings
+from vlpipe.pipelines.settings import apply_offline_settings, apply_torch_settings
 
 apply_offline_settings()
-apply_thread_settings()
+apply_torch_settings()
 
 from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact  # noqa: E402

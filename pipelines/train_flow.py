@@ -6,10 +6,10 @@ carries the run on from its last checkpoint.
 
 import threading
 
-from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_settings
+from vlpipe.pipelines.settings import apply_offline_settings, apply_torch_settings
 
 apply_offline_settings()
-apply_thread_settings()
+apply_torch_settings()
 
 from prefect import flow, get_run_logger  # noqa: E402 - reads its settings when imported
 from prefect.artifacts import create_markdown_artifact  # noqa: E402

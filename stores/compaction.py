@@ -7,7 +7,7 @@ new part is one commit. Readers of older versions go on with the old parts, whic
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +130,7 @@ class Compactor:
 
     def _read_ahead(
         self, generation: GenerationState, videos: Sequence[Video]
-    ) -> Iterator["_Piece"]:
+    ) -> Generator["_Piece", None, None]:
         """Videos that are copied together, with their rows, which last until the caller asks for
         more. The next ones are read and compared while it has some."""
         with ThreadPoolExecutor(1, "vlpipe-compaction") as thread:

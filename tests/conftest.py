@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from vlpipe.pipelines.settings import apply_offline_settings, apply_thread_settings
+from vlpipe.pipelines.settings import apply_offline_settings, apply_torch_settings
 
 apply_offline_settings()
-apply_thread_settings()
+apply_torch_settings()
 
 TESTS = Path(__file__).parent
 

@@ -27,6 +27,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlpipe.extractors.networks.blank_linear import blank_linear
 from vlpipe.extractors.weights.checkpoint import Checkpoint
 
 NUM_FRAMES = 16
@@ -83,8 +84,8 @@ class C3dNetwork(nn.Module):
             for name, width in convolutions.items():
                 self.add_module(name, nn.Conv3d(channels, width, 3, padding=1))
                 channels = width
-        self.fc6 = nn.Linear(512 * 4 * 4, WIDTH)
-        self.fc7 = nn.Linear(WIDTH, WIDTH)
+        self.fc6 = blank_linear(512 * 4 * 4, WIDTH)
+        self.fc7 = blank_linear(WIDTH, WIDTH)
         self.fc8: nn.Linear | None = nn.Linear(WIDTH, SPORTS_CLASSES)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

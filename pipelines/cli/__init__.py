@@ -38,10 +38,10 @@ def run(arguments: list[str]) -> int:
         raise_interrupted,
     )
     from vlpipe.pipelines.cli.output import fail
-    from vlpipe.pipelines.settings import apply_thread_settings
+    from vlpipe.pipelines.settings import apply_torch_settings
     from vlpipe.stores.errors import VlpipeError
 
-    apply_thread_settings()
+    apply_torch_settings()
     before = signal.getsignal(signal.SIGINT)
     try:
         signal.signal(signal.SIGINT, raise_interrupted)
