@@ -13,7 +13,6 @@ in [0, 1] and in the order of the published code. The length is the number of fr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -23,9 +22,9 @@ from pydantic import Field
 from vlpipe.extractors.extractor import ExtractorConfig, Output, Source
 from vlpipe.extractors.media import MediaInfo
 from vlpipe.extractors.people.detectors import NUM_KEYPOINTS
-from vlpipe.extractors.people.rows import MadeRows, RowsExtractor, Span
+from vlpipe.extractors.people.rows import MadeRows, RowsExtractor
 from vlpipe.extractors.people.track_rows import TrackExtractor
-from vlpipe.extractors.people.tracking_assignment import box_area
+from vlpipe.extractors.people.track_summaries import TrackSummaries, TrackSummary
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
 
@@ -42,54 +41,6 @@ class PersonTrackTableConfig(ExtractorConfig):
 
     fps: float | None = Field(default=24.0, gt=0)
     length: Literal["frames", "clip"] = "frames"
-
-
-@dataclass(slots=True)
-class TrackSummary:
-    """A track as far as it is known. frame, box, keypoints: of its largest box, the earliest one.
-
-    num_frames: in which it is seen. span: from the first to the end of the last of them, seconds.
-    """
-
-    num_frames: int
-    span: Span
-    frame: int
-    box: npt.NDArray[np.float32]
-    keypoints: npt.NDArray[np.float32]
-
-    @property
-    def area(self) -> float:
-        return float(box_area(self.box))
-
-
-class TrackSummaries:
-    """The summaries of all tracks of a video, from its frames one after the other."""
-
-    def __init__(self) -> None:
-        self._tracks: dict[int, TrackSummary] = {}
-
-    def add(self, block: SourceRows) -> list[int]:
-        """Takes a frame's rows of `person_tracks`; returns the rows that are now the largest."""
-        larger: list[int] = []
-        rows = block.rows
-        for row, track in enumerate(rows["track"].tolist()):
-            start, end = block.spans[row].tolist()
-            box, frame, keypoints = (rows[key][row] for key in ("boxes", "frame", "keypoints"))
-            known = self._tracks.get(track)
-            if known is None:
-                self._tracks[track] = TrackSummary(1, (start, end), int(frame), box, keypoints)
-                larger.append(row)
-                continue
-            known.num_frames += 1
-            known.span = (known.span[0], end)
-            if box_area(box) > known.area:
-                known.frame, known.box, known.keypoints = int(frame), box, keypoints
-                larger.append(row)
-        return larger
-
-    def by_id(self) -> dict[int, TrackSummary]:
-        """The summaries by rising id."""
-        return dict(sorted(self._tracks.items()))
 
 
 @register("person_track_table")

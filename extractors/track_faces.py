@@ -23,8 +23,8 @@ from vlpipe.extractors.media import MediaInfo
 from vlpipe.extractors.people.face_encoders import FACE_ENCODERS
 from vlpipe.extractors.people.rows import MadeRows, RowsExtractor
 from vlpipe.extractors.people.track_rows import TrackExtractor
+from vlpipe.extractors.people.track_summaries import TrackSummaries
 from vlpipe.extractors.people.tracking_assignment import box_iou
-from vlpipe.extractors.person_track_table import TrackSummaries
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
 

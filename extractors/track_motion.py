@@ -27,7 +27,7 @@ from vlpipe.extractors.media import FrameRequest, MediaInfo
 from vlpipe.extractors.networks.i3d import WIDTH
 from vlpipe.extractors.people.rows import MadeRows, RowsExtractor, Span
 from vlpipe.extractors.people.track_rows import TrackExtractor
-from vlpipe.extractors.person_track_table import TrackSummaries
+from vlpipe.extractors.people.track_summaries import TrackSummaries
 from vlpipe.extractors.registry import register
 from vlpipe.extractors.samples import Block, Sample, Sampler, SourceRows
 

@@ -25,7 +25,7 @@ from vlpipe.extractors.inputs.frame_normalisation import (
 from vlpipe.extractors.media import FrameBlock, FrameRequest, MediaRequest
 from vlpipe.extractors.people.rows import Span
 from vlpipe.extractors.people.track_rows import TrackExtractor
-from vlpipe.extractors.person_track_table import TrackSummaries
+from vlpipe.extractors.people.track_summaries import TrackSummaries
 from vlpipe.extractors.registry import find_extractor
 from vlpipe.extractors.samples import Block, Sample, SourceRows
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint
