@@ -87,10 +87,8 @@ def live_parts(state: State) -> set[Part]:
 
 def manifest_table(generation: GenerationState, numbers: dict[Part, int]) -> pa.Table:
     """All live videos of a generation, sorted, in one piece."""
-    ids, rows = [], []
-    for video_id, row in generation.changed_rows():
-        ids.append(video_id)
-        rows.append(row)
+    changed = [item for item in generation.changes.items() if item[1] is not None]
+    ids, rows = zip(*changed, strict=True) if changed else ((), ())
     columns: list[Any] = [video_keys(ids), ids]
     columns += [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 11
     columns[2] = [numbers[part] for part in columns[2]]

@@ -71,10 +71,10 @@ class GenerationState:
         self, video_ids: list[str], row_starts: list[int], part: Part, removed: set[str]
     ) -> None:
         """Videos of the removed parts lie in another part now, from these rows on."""
-        rows = self.find_many(video_ids)
-        for video_id, row_start, row in zip(video_ids, row_starts, rows, strict=True):
-            if row is not None and row.part.id in removed:
-                self.changes[video_id] = (part, row_start, *row[2:])
+        raws = self._raws(video_ids)
+        for video_id, row_start, raw in zip(video_ids, row_starts, raws, strict=True):
+            if raw is not None and raw[0].id in removed:
+                self.changes[video_id] = (part, row_start, *raw[2:])
 
     # afterwards
 
@@ -109,23 +109,8 @@ class GenerationState:
 
     def find_many(self, video_ids: list[str]) -> list[VideoRow | None]:
         """One answer for each id, in order."""
-        changes = self.changes
-        if self.manifest is None:
-            raws = map(changes.get, video_ids)
-            return [None if raw is None else VideoRow._make(raw) for raw in raws]
-        found = self.manifest.rows(video_ids)
-        if changes:
-            for number, video_id in enumerate(video_ids):
-                if video_id in changes:
-                    raw = changes[video_id]
-                    found[number] = None if raw is None else VideoRow._make(raw)
-        return found
-
-    def changed_rows(self) -> Iterator[tuple[str, VideoRow]]:
-        """Videos added since the checkpoint."""
-        for video_id, raw in self.changes.items():
-            if raw is not None:
-                yield video_id, VideoRow._make(raw)
+        raws = self._raws(video_ids)
+        return [None if raw is None else VideoRow._make(raw) for raw in raws]
 
     def rows(self) -> Iterator[tuple[str, VideoRow]]:
         """All live videos, in no order."""
@@ -133,7 +118,9 @@ class GenerationState:
             for video_id, row in self.manifest.items():
                 if video_id not in self.changes:
                     yield video_id, row
-        yield from self.changed_rows()
+        for video_id, raw in self.changes.items():
+            if raw is not None:
+                yield video_id, VideoRow._make(raw)
 
     def video_ids(self) -> list[str]:
         """Ids of all live videos, sorted."""
@@ -196,3 +183,17 @@ class GenerationState:
             num_videos += len(self.manifest) - len(covered)
             num_rows += self.manifest.num_rows - int(self.manifest.row_sizes[covered].sum())
         return num_videos, num_rows
+
+    # below
+
+    def _raws(self, video_ids: list[str]) -> list[RawVideoRow | None]:
+        """One answer for each id, in order."""
+        changes = self.changes
+        if self.manifest is None:
+            return list(map(changes.get, video_ids))
+        found: list[RawVideoRow | None] = list(self.manifest.rows(video_ids))
+        if changes:
+            for number, video_id in enumerate(video_ids):
+                if video_id in changes:
+                    found[number] = changes[video_id]
+        return found
