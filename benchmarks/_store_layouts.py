@@ -112,9 +112,10 @@ class Store:
         store = FeatureStore.create(folder / "store", durability="process")
         starts = np.arange(videos.num_rows.max(), dtype=np.float64)
         spans = np.stack([starts, starts + 1], axis=1)  # which no other layout keeps
-        for first in range(0, len(videos), BATCH_VIDEOS):
+        batch = min(BATCH_VIDEOS, -(-len(videos) // 4))  # a few parts also of a small collection
+        for first in range(0, len(videos), batch):
             with store.writer([definition]) as writer:
-                for n in range(first, min(first + BATCH_VIDEOS, len(videos))):
+                for n in range(first, min(first + batch, len(videos))):
                     rows = videos[n]
                     features = Features(rows, spans[: len(rows)])
                     writer.add(videos.video_id(n), {FEATURE: features})

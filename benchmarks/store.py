@@ -258,17 +258,21 @@ def _compaction(folder: Path) -> None:
     copying = compacting = 0.0
     for turn in range(2):
         store = shutil.copytree(folder / "store", folder / f"store{turn}")
+        copy = folder / f"copy{turn}"
         for path in [*files, *store.rglob("c.0*")]:
             path.read_bytes()
         os.sync()
         _touch_memory(2 * num_bytes)
-        copying = max(copying, num_bytes / _copy_s(files, folder / f"copy{turn}") / 1e6)
+        copying = max(copying, num_bytes / _copy_s(files, copy) / 1e6)
         os.sync()
         _touch_memory(2 * num_bytes)
         with FeatureStore.open(store, durability="process") as opened:
             started = time.perf_counter()
-            opened.compact([FEATURE])
+            report = opened.compact([FEATURE])
             compacting = max(compacting, num_bytes / (time.perf_counter() - started) / 1e6)
+        assert report.parts_before == len(files)
+        copy.unlink()
+        shutil.rmtree(store)
     print(f"\ncompaction of {len(files)} parts, MB/s")
     print(f"  {'plain copy':28} {copying:12,.0f}")
     print(f"  {'this store':28} {compacting:12,.0f}   {compacting / copying:6.2f} x   goal 0.50 x")

@@ -130,6 +130,7 @@ class C3d(Extractor):
     """Features of clips of 16 frames, (rows, 4096), and the last map, (rows, 1024, 7, 7)."""
 
     version: ClassVar[int] = 1
+    draw: ClassVar[int] = 2  # large layers once
     Config: ClassVar[type[ExtractorConfig]] = C3dConfig
     # 2.4 MB of frames and 0.6 GB of activations.
     batch_size = 4

@@ -76,6 +76,9 @@ class Extractor(ABC):
     version: ClassVar[int]
     """Raised whenever a change of code changes the numbers; part of the provenance."""
 
+    draw: ClassVar[int] = 1
+    """The same for untrained weights alone, which may be drawn otherwise while others stay."""
+
     Config: ClassVar[type[ExtractorConfig]]
     batch_size: int = 16
     """Samples in every call of the network; see `infer`."""

@@ -111,6 +111,8 @@ class ExtractorSpec:
             "precision": self.precision,
             "device": torch.device(self.device).type,
         }
+        if self.weights.is_untrained and self.extractor.draw > 1:
+            provenance["weights"]["draw"] = self.extractor.draw
         if self.request is not None:
             provenance["media"] = {"decoder": "auto", "request": request_to_json(self.request)}
         if self.is_compiled:

@@ -140,6 +140,7 @@ class Vggish(Extractor):
     """Embeddings of sound, (rows, 128); a video without sound has none."""
 
     version: ClassVar[int] = 1
+    draw: ClassVar[int] = 2  # large layers once
     Config: ClassVar[type[ExtractorConfig]] = VggishConfig
     gpu_batch_size: ClassVar[int | None] = 128
     gflop_per_sample: ClassVar[float] = 1.7

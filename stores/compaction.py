@@ -103,7 +103,7 @@ class Compactor:
             with contextlib.closing(self._read_ahead(generation, videos)) as pieces:
                 for piece in pieces:
                     before = writer.num_bytes
-                    self._append(generation, piece, writer)
+                    writer.append_many(piece.facts, piece.rows, piece.spans)
                     if progress is not None:
                         progress(writer.num_bytes - before)
             if not writer.videos:
@@ -132,23 +132,31 @@ class Compactor:
         self, generation: GenerationState, videos: Sequence[Video]
     ) -> Generator["_Piece", None, None]:
         """Videos that are copied together, with their rows, which last until the caller asks for
-        more. The next ones are read and compared while it has some."""
-        with ThreadPoolExecutor(1, "vlpipe-compaction") as thread:
-            ahead: Future[_Piece] | None = None
+        more. The next ones are read and compared while it has some: of videos larger than a piece,
+        two are in memory at once."""
+        thread = ThreadPoolExecutor(1, "vlpipe-compaction")  # alone uses the reader
+        try:
+            ahead: Future[list[_Piece]] | None = None
             rooms = itertools.cycle(self._rooms)
             for piece, room in zip(_pieces(generation, videos), rooms, strict=False):
                 job = thread.submit(self._read, generation, piece, room)
                 if ahead is not None:
-                    yield ahead.result()
+                    yield from ahead.result()
                 ahead = job
             if ahead is not None:
-                yield ahead.result()
+                yield from ahead.result()
+        finally:
+            thread.shutdown(cancel_futures=True)
 
     def _read(
-        self, generation: GenerationState, videos: Sequence[Video], room: "_Room"
-    ) -> "_Piece":
+        self, generation: GenerationState, videos: Sequence[Video], room: "_Room | None"
+    ) -> list["_Piece"]:
+        """The videos as one piece; where some are damaged, the others one by one."""
         num_rows = sum(row.row_size for _, row in videos)
-        rows, spans = room.of(generation.definition, num_rows)
+        if room is None:
+            rows, spans = _new_rows(generation.definition, num_rows)
+        else:
+            rows, spans = room.of(generation.definition, num_rows)
         row_targets, span_targets, end = [], [], 0
         for part, start, size, video_id in _runs(videos):
             begin, end = end, end + size
@@ -160,19 +168,13 @@ class Compactor:
             is_sound = _are_sound(videos, rows, spans)
         except StoreDamaged:
             is_sound = False
-        return _Piece(videos, rows, spans, is_sound)
-
-    def _append(self, generation: GenerationState, piece: "_Piece", writer: PartWriter) -> None:
-        """Appends the videos, without those that are damaged."""
-        videos = piece.videos
-        if piece.is_sound:
+        if is_sound:
             facts = [(i, row.row_size, row.crc32c, row.spans_crc32c) for i, row in videos]
-            writer.append_many(facts, piece.rows, piece.spans)
-        elif len(videos) == 1:
+            return [_Piece(facts, rows, spans)]
+        if len(videos) == 1:
             self._report.damaged.append((*generation.key, videos[0][0]))
-        else:
-            for video in videos:
-                self._append(generation, self._read(generation, [video], _Room()), writer)
+            return []
+        return [piece for video in videos for piece in self._read(generation, [video], None)]
 
     def _remove(self, folder: str) -> None:
         try:
@@ -194,25 +196,29 @@ class _Room:
         """Uninitialised rows and spans, in memory that the next call may use again."""
         dtype = stored_dtype(definition.dtype)
         num_bytes = num_rows * row_size_bytes(dtype, definition.row_shape)
-        rows, spans = self._rows[:num_bytes], self._spans[:num_rows]
-        if len(rows) < num_bytes:
-            rows = np.empty(num_bytes, np.uint8)
-        if len(spans) < num_rows:
-            spans = np.empty((num_rows, 2), "<f8")
-        return rows.view(dtype).reshape(num_rows, *definition.row_shape), spans
+        if num_bytes > len(self._rows) or num_rows > len(self._spans):
+            return _new_rows(definition, num_rows)
+        rows = self._rows[:num_bytes].view(dtype).reshape(num_rows, *definition.row_shape)
+        return rows, self._spans[:num_rows]
+
+
+def _new_rows(
+    definition: FeatureDefinition, num_rows: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    rows = np.empty((num_rows, *definition.row_shape), stored_dtype(definition.dtype))
+    return rows, np.empty((num_rows, 2), "<f8")
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Videos one after the other, with their rows and spans.
+    """Sound videos one after the other, with their rows and spans.
 
-    is_sound: whether all could be read and have their checksums.
+    facts: of each video id, number of rows, and CRC-32C of its rows and of its spans.
     """
 
-    videos: Sequence[Video]
+    facts: Sequence[tuple[str, int, int, int]]
     rows: npt.NDArray[Any]
     spans: npt.NDArray[np.float64]
-    is_sound: bool
 
 
 def worth_rewriting(

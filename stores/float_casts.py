@@ -31,12 +31,6 @@ def are_within(values: npt.NDArray[Any], limit: float) -> bool:
     if values.dtype == np.float16:
         exponents = values.view(np.uint16) & _EXPONENT_OF_FLOAT16
         return bool(exponents.max() < _EXPONENT_OF_FLOAT16)
-    # One look at each value is enough in the usual case: none is larger than the root of the sum
-    # of all squares, nor NaN where that is not.
-    flat = values.reshape(-1)
-    with np.errstate(over="ignore"):
-        if np.dot(flat, flat) < limit and limit >= 1:
-            return True
     # NaN is the least and the greatest wherever it occurs, and compares with nothing.
     low, high = np.minimum.reduce(values, axis=None), np.maximum.reduce(values, axis=None)
     return bool(-limit <= low and high <= limit)

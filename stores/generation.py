@@ -109,8 +109,10 @@ class GenerationState:
 
     def find_many(self, video_ids: list[str]) -> list[VideoRow | None]:
         """One answer for each id, in order."""
-        raws = self._raws(video_ids)
-        return [None if raw is None else VideoRow._make(raw) for raw in raws]
+        return [
+            raw if raw is None or isinstance(raw, VideoRow) else VideoRow._make(raw)
+            for raw in self._raws(video_ids)
+        ]
 
     def rows(self) -> Iterator[tuple[str, VideoRow]]:
         """All live videos, in no order."""

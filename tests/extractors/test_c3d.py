@@ -59,6 +59,19 @@ def plain_map(network, x):
     return x
 
 
+def test_large_layers_follow_the_default_device():
+    with torch.device("meta"):
+        assert C3dNetwork().fc6.weight.is_meta
+    assert C3dNetwork().fc6.weight.device.type == "cpu"
+
+
+def test_rows_of_other_draws_are_another_generation():
+    trained = configure_extractor("c3d", weights="untrained").provenance()
+    assert trained["weights"] == {"untrained": True, "seed": 0, "draw": 2}
+    other = configure_extractor("resnet18", weights="untrained").provenance()
+    assert "draw" not in other["weights"]
+
+
 def test_the_map_counts_time_faster_than_channels(network):
     x = 50 * torch.randn(1, 3, 16, 48, 32, generator=torch.Generator().manual_seed(0))
     made = network(x)

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import threading
 import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -78,6 +79,61 @@ def test_size_of_new_parts(many_parts, samples, monkeypatch):
     sizes = [row["part"] for row in many_parts.videos().to_pylist() if row["feature"] == "audio"]
     assert sorted(sizes.count(part) for part in set(sizes)) == [8, 8, 8]
     samples.check(many_parts, IDS)
+
+
+@pytest.mark.folder
+def test_damage_in_a_piece_among_many(store, samples, monkeypatch):
+    monkeypatch.setattr(compaction, "_PIECE_BYTES", 300)
+    for begin in range(0, len(IDS), 3):
+        samples.write(store, IDS[begin : begin + 3])
+    part, start, *_ = store["rgb"].locate("v11")
+    with (Path(store.url) / part.rows_file).open("r+b") as file:
+        file.seek(part.base + start * part.rows_shape.row_bytes)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    report = FeatureStore.open(store.url).compact(["rgb"])
+    assert [video_id for _, _, video_id in report.damaged] == ["v11"]
+    reader = FeatureStore.open(store.url)["rgb"]
+    for video_id in IDS:
+        if video_id == "v11":  # stays where it is
+            assert reader.locate(video_id)[0].id == part.id
+            with pytest.raises(StoreDamaged, match="v11"):
+                reader[video_id]
+        else:
+            assert reader.locate(video_id)[0].id != part.id
+            expected = samples.rows(samples.rgb, video_id).rows
+            np.testing.assert_array_equal(reader[video_id], expected)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_halfway_leaves_nothing(many_parts, samples, monkeypatch, error):
+    monkeypatch.setattr(compaction, "_PIECE_BYTES", 100)
+    store = many_parts
+    before = store.version, _parts(store)
+    calls = []
+
+    def progress(num_bytes):
+        calls.append(num_bytes)
+        if len(calls) == 3:
+            raise error("stopped here")
+
+    with pytest.raises(error, match="stopped here"):
+        store.compact(["rgb"], progress=progress)
+    assert not [t for t in threading.enumerate() if t.name.startswith("vlpipe-compaction")]
+    again = FeatureStore.open(store.url)
+    assert (again.version, _parts(again)) == before
+    assert again.verify().orphan_parts == []
+    samples.check(again, IDS)
+
+
+def test_what_goes_wrong_while_reading_ahead_is_raised(many_parts, monkeypatch):
+    def fail(*_):
+        raise MemoryError("too much")
+
+    monkeypatch.setattr(compaction, "_are_sound", fail)
+    with pytest.raises(MemoryError, match="too much"):
+        many_parts.compact()
 
 
 @pytest.mark.folder
