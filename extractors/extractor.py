@@ -77,7 +77,7 @@ class Extractor(ABC):
     """Raised whenever a change of code changes the numbers; part of the provenance."""
 
     draw: ClassVar[int] = 1
-    """The same for untrained weights alone, which may be drawn otherwise while others stay."""
+    """Raised whenever untrained weights are drawn otherwise; part of their provenance alone."""
 
     Config: ClassVar[type[ExtractorConfig]]
     batch_size: int = 16

@@ -106,6 +106,7 @@ class Compactor:
                     writer.append_many(piece.facts, piece.rows, piece.spans)
                     if progress is not None:
                         progress(writer.num_bytes - before)
+                    del piece  # before the next but one is read
             if not writer.videos:
                 return
             part = writer.close()

@@ -66,8 +66,8 @@ def test_large_layers_follow_the_default_device():
 
 
 def test_rows_of_other_draws_are_another_generation():
-    trained = configure_extractor("c3d", weights="untrained").provenance()
-    assert trained["weights"] == {"untrained": True, "seed": 0, "draw": 2}
+    drawn = configure_extractor("c3d", weights="untrained").provenance()
+    assert drawn["weights"] == {"untrained": True, "seed": 0, "draw": 2}
     other = configure_extractor("resnet18", weights="untrained").provenance()
     assert "draw" not in other["weights"]
 
