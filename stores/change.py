@@ -106,10 +106,12 @@ class Change:
             return []
         result.added += len(chosen)
         result.num_bytes += pending.part.rows_bytes + pending.part.spans_bytes
-        columns = {
-            column: [pending.videos[column][number] for number in chosen]
-            for column in VIDEO_COLUMNS
-        }
+        columns = pending.videos  # the usual case: all of them
+        if len(chosen) < len(ids):
+            columns = {
+                column: [pending.videos[column][number] for number in chosen]
+                for column in VIDEO_COLUMNS
+            }
         return [
             {
                 "op": "add",

@@ -98,6 +98,8 @@ def parse_utc(text: str) -> datetime:
 
 def check_video_id(video_id: str) -> str:
     """The id itself, if it may be one: 1 to 1,024 bytes of UTF-8 without control characters."""
+    if video_id.isascii() and video_id.isprintable() and 1 <= len(video_id) <= MAX_VIDEO_ID_BYTES:
+        return video_id  # the usual case, first
     try:
         num_bytes = len(video_id.encode())
     except UnicodeEncodeError as error:

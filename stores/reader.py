@@ -129,9 +129,19 @@ class FeatureReader:
 
         Raises VideoMissing with the reason, StoreDamaged when the bytes are not those committed.
         """
-        if rows is None and verify != "always" and video_id in self._places:
-            values = self[video_id] if copy else self._view_again(video_id)
-            return (values, self.read_spans(video_id, verify=verify)) if with_spans else values
+        if rows is None and verify != "always":
+            place = self._places.get(video_id)
+            if place is not None:
+                opened, _, start, shape, _ = place
+                mapped = opened.rows
+                if copy:
+                    values = self[video_id]
+                elif mapped is not None:
+                    values = mapped[start : start + shape[0]]
+                else:  # not mapped yet
+                    location = self.locate(video_id)
+                    values = self._read_array("rows", video_id, location, None, "first", False)
+                return (values, self.read_spans(video_id, verify=verify)) if with_spans else values
         location = self.locate(video_id)
         values = self._read_array("rows", video_id, location, rows, verify, copy)
         if not with_spans:
@@ -275,14 +285,6 @@ class FeatureReader:
         if not copy:
             values.flags.writeable = False
         return values
-
-    def _view_again(self, video_id: str) -> npt.NDArray[Any]:
-        """The rows of a video that has a place, as a view of the mapped file."""
-        opened, _, start, shape, _ = self._places[video_id]
-        rows = opened.rows
-        if rows is not None:
-            return rows[start : start + shape[0]]
-        return self._read_array("rows", video_id, self.locate(video_id), None, "first", False)
 
     def _read_into(
         self,

@@ -6,6 +6,7 @@ u32, then each as u32 length and UTF-8.
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,10 @@ def encode_numbers(values: npt.ArrayLike, dtype: str) -> bytes:
 
 
 def encode_texts(values: Sequence[str]) -> bytes:
-    pieces = [_U32.pack(len(values))]
-    for value in values:
-        data = value.encode()
-        pieces += (_U32.pack(len(data)), data)
-    return _with_checksum(b"".join(pieces))
+    texts = [value.encode() for value in values]
+    sizes = map(_U32.pack, map(len, texts))
+    pieces = chain.from_iterable(zip(sizes, texts, strict=True))
+    return _with_checksum(_U32.pack(len(texts)) + b"".join(pieces))
 
 
 def decode_numbers(data: bytes, dtype: str, where: str) -> npt.NDArray[Any]:
