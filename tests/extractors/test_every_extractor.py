@@ -75,6 +75,13 @@ SMALL_OF = {
     "videomamba": {"variant": "tiny", "num_frames": 4, "window_s": 1, "stride_s": 1},
 }
 
+# In a block. Those that stack frames of their sources need a whole stack.
+FRAMES = 4
+FRAMES_OF = {"objects_motion": 16, "track_motion": 16}
+
+# Built once for all that read them.
+SOURCES = {}
+
 # Their rows are the same for any picture.
 READ_FROM_FILES = {"given_boxes", "given_subtitles"}
 
@@ -99,7 +106,7 @@ def small_settings(name):
     return {key: value for key, value in SMALL.items() if key in fields} | SMALL_OF.get(name, {})
 
 
-def draw_blocks(request):
+def draw_blocks(request, num_frames):
     """Blocks as the decoder would send them for that request, without an end."""
     random = np.random.default_rng(7)
     if isinstance(request, AudioRequest):
@@ -109,16 +116,16 @@ def draw_blocks(request):
             yield AudioBlock(0, wave, 10.0 * k, k * length)
     assert isinstance(request, FrameRequest)
     height, width = request.output_size(INFO.video.height, INFO.video.width)
-    for first in itertools.count(step=16):
-        frames = random.integers(0, 256, (16, height, width, 3), dtype=np.uint8)
-        starts = np.arange(first, first + 16) / 25
+    for first in itertools.count(step=num_frames):
+        frames = random.integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+        starts = np.arange(first, first + num_frames) / 25
         yield FrameBlock(0, frames, np.stack([starts, starts + 0.04], axis=1), first)
 
 
 def draw_samples(extractor, count):
     """So many samples of drawn frames or sound; of one that reads other extractors, what it gets.
 
-    Those are given 16 frames, so that their samples may be fewer.
+    Those are given one block, so that their samples may be fewer.
     """
     graph = make_graph([extractor.spec])
     extractors = {
@@ -139,7 +146,8 @@ def draw_samples(extractor, count):
                 waiting.extend(video.take(Made(video, key, handed, inferred, 0.0)))
 
     requests = {key: e.spec.request for key, e in extractors.items() if e.spec.request}
-    streams = {key: draw_blocks(request) for key, request in requests.items()}
+    num_frames = FRAMES_OF.get(extractor.name, FRAMES)
+    streams = {key: draw_blocks(request, num_frames) for key, request in requests.items()}
     while len(samples) < count:
         for key, blocks in reversed(streams.items()):  # readers get frames before rows
             waiting.append((key, video.push(key, next(blocks))))
@@ -171,6 +179,7 @@ def given_files(tmp_path_factory):
 def make_small(name, device, given_files):
     settings = small_settings(name) | given_files.get(name, {})
     made = create_extractor(name, weights="untrained", device=device, **settings)
+    made._source_extractors = SOURCES
     # Rows may not depend on what shares a batch, however large that is; small ones are fast.
     made.batch_size = min(made.batch_size, 4)
     return made
@@ -185,7 +194,7 @@ def extractor(request, given_files):
 
 @pytest.fixture(scope="module")
 def samples(extractor):
-    return draw_samples(extractor, extractor.batch_size + 3)
+    return draw_samples(extractor, extractor.batch_size + 1)
 
 
 @pytest.fixture(scope="module")

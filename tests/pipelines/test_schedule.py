@@ -107,6 +107,7 @@ def server(tmp_path):
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PYTHONPATH": os.pathsep.join(paths),
         "OUTSIDE_CALLS": str(tmp_path / "outside-calls"),
     }
