@@ -387,9 +387,13 @@ class FeatureStore(Snapshot):
         features: Sequence[str] | None,
         **facts: Any,  # noqa: ANN401 - JSON
     ) -> int:
+        if isinstance(video_ids, str):  # which is an iterable of ids of one letter
+            raise TypeError(f"video_ids is the text {video_ids!r}, expected a list of ids")
         ids = [check_video_id(video_id) for video_id in dict.fromkeys(video_ids)]
 
         def resolve(state: State) -> list[Op]:
+            if op == "restore" and features is not None:
+                _refuse_deleted_from_all(state, ids, features)
             known = {feature for feature, _ in state.generations}
             for feature in features or ():
                 if feature not in known:
@@ -398,6 +402,17 @@ class FeatureStore(Snapshot):
             return [{"op": op, "videos": ids, "features": names, **facts}] if ids else []
 
         return self._commit_now(resolve)
+
+
+def _refuse_deleted_from_all(state: State, ids: list[str], features: Sequence[str]) -> None:
+    """A mark for all features is lifted as a whole or not at all."""
+    marked = [video_id for video_id in ids if state.deletions.get((video_id, None)) is not None]
+    if marked:
+        raise UsageError(
+            f"video {marked[0]!r} was deleted from all features and cannot be restored for "
+            f"{', '.join(features)} alone",
+            hint="restore it for all, then delete it from the others",
+        )
 
 
 def _reopen(url: str, version: int, durability: str, is_pinned: bool) -> FeatureStore:

@@ -12,12 +12,12 @@ from vlpipe.stores.checksum import crc32c
 from vlpipe.stores.errors import StoreDamaged, VideoMissing
 from vlpipe.stores.hdf5_index import FeatureIndex, feature_info
 from vlpipe.stores.information import FeatureInfo
+from vlpipe.stores.row_selection import RowSelection, row_numbers
 
 if TYPE_CHECKING:
     import dask.array
 
 Verify = Literal["always", "first", "never"]
-RowSelection = slice | list[int] | tuple[int, ...] | npt.NDArray[np.integer[Any]]
 
 
 class Hdf5FeatureReader:
@@ -77,7 +77,7 @@ class Hdf5FeatureReader:
     ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
         """[T, *row_shape] of the stored dtype; with spans also [T, 2] float64 seconds.
 
-        rows: a slice or row numbers; only these are returned.
+        rows: a slice, row numbers or a mask [T]; only these are returned.
         verify: as `FeatureReader.read`. Raises VideoMissing, StoreDamaged.
         """
         number = self._number(video_id)
@@ -87,14 +87,15 @@ class Hdf5FeatureReader:
             self.index.crc32c, verify,
         )  # fmt: skip
         if rows is not None:
-            values = values[rows]
+            chosen = rows if isinstance(rows, slice) else row_numbers(rows, len(values))
+            values = values[chosen]
         if not with_spans:
             return values
         spans = self._values(
             number, 1, self.index.spans_offset, np.dtype("<f8"), (2,),
             self.index.spans_crc32c, verify,
         )  # fmt: skip
-        return values, spans if rows is None else spans[rows]
+        return values, spans if rows is None else spans[chosen]
 
     def dask(self, video_id: str) -> "dask.array.Array":
         """The rows as a lazy dask array [T, *row_shape] of one chunk."""

@@ -1,7 +1,7 @@
 """Reading one feature of a store."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from vlpipe.stores.generation import GenerationState, Location
 from vlpipe.stores.information import FeatureInfo, feature_info
 from vlpipe.stores.lookup import video_missing
 from vlpipe.stores.part_reader import SPANS_DTYPE, ArrayName, OpenRows, PartReader, file_offset
-from vlpipe.stores.row_selection import RowSelection
+from vlpipe.stores.row_selection import RowSelection, row_numbers
 from vlpipe.stores.state import State
 from vlpipe.stores.stored_dtypes import BFLOAT16, read_dtype, stored_dtype, widened
 from vlpipe.stores.verified_videos import VerifiedVideos
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import xarray
 
 Verify = Literal["always", "first", "never"]
+_VERIFY = frozenset(get_args(Verify))
 
 _empty = np.empty  # looked up once
 
@@ -120,7 +121,7 @@ class FeatureReader:
     ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
         """[T, *row_shape] of `dtype`; with spans also [T, 2] float64 seconds.
 
-        rows: a slice or row numbers; only these are read and returned.
+        rows: a slice, row numbers or a mask [T]; only these are read and returned.
         verify: when the checksum of the video's rows is compared: "first" (when this process
             reads the video for the first time), "always" or "never".
         copy: False gives a read-only view of the mapped file where rows are stored as they are
@@ -129,7 +130,7 @@ class FeatureReader:
 
         Raises VideoMissing with the reason, StoreDamaged when the bytes are not those committed.
         """
-        if rows is None and verify != "always":
+        if rows is None and verify in ("first", "never"):
             place = self._places.get(video_id)
             if place is not None:
                 opened, _, start, shape, _ = place
@@ -172,6 +173,8 @@ class FeatureReader:
 
         Raises what `read` raises, before or after other videos of the batch were read.
         """
+        if pad not in (None, "right", "left"):
+            raise ValueError(f"pad is {pad!r}, expected 'right', 'left' or None")
         ids = tuple(video_ids)
         locations = [self.locate(video_id) for video_id in ids]
         lengths = [location[2] for location in locations]
@@ -270,7 +273,9 @@ class FeatureReader:
             values = self._parts.view(part, start, size)
             if is_to_verify:
                 self._compare(array, video_id, location, crc32c(values))
-            return values if selection is None else values[selection]
+            if selection is None or isinstance(selection, slice):
+                return values if selection is None else values[selection]
+            return values[row_numbers(selection, size)]
         if selection is None:
             values = self._parts.read(array, part, start, size, video_id)
             if is_to_verify:
@@ -307,6 +312,8 @@ class FeatureReader:
     def _is_to_verify(
         self, array: ArrayName, video_id: str, location: Location, verify: Verify
     ) -> bool:
+        if verify not in _VERIFY:
+            raise ValueError(f"verify is {verify!r}, expected one of {', '.join(sorted(_VERIFY))}")
         if verify == "first":
             return not self._verified[array].has(video_id, location[5])
         return verify == "always"

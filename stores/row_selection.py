@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-RowSelection = slice | Sequence[int] | npt.NDArray[np.integer[Any]]
+RowSelection = slice | Sequence[int] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
 
 Run = tuple[int, int, int]  # first row, number of rows, place in the result
 
@@ -15,7 +15,7 @@ Run = tuple[int, int, int]  # first row, number of rows, place in the result
 def selected_runs(selection: RowSelection, size: int) -> tuple[list[Run], int]:
     """The runs, in the order asked for, and the number of rows in all.
 
-    Negative numbers count from the end. IndexError for a row that a video of `size` rows lacks.
+    Raises what `row_numbers` raises.
     """
     if isinstance(selection, slice):
         first, stop, step = selection.indices(size)
@@ -24,13 +24,10 @@ def selected_runs(selection: RowSelection, size: int) -> tuple[list[Run], int]:
             return ([(first, count, 0)] if count else []), count
         numbers = list(range(first, stop, step))
     else:
-        numbers = np.asarray(selection, dtype=np.int64).reshape(-1).tolist()
+        numbers = row_numbers(selection, size).tolist()
     runs: list[Run] = []
     first = count = 0
-    for asked in numbers:
-        if not -size <= asked < size:
-            raise IndexError(f"row {asked} was asked for, but there are {size} rows")
-        number = asked + size if asked < 0 else asked
+    for number in numbers:
         if count and number == first + count:
             count += 1
             continue
@@ -41,3 +38,26 @@ def selected_runs(selection: RowSelection, size: int) -> tuple[list[Run], int]:
     if count:
         runs.append((first, count, runs[-1][2] + runs[-1][1] if runs else 0))
     return runs, len(numbers)
+
+
+def row_numbers(selection: Sequence[int] | npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
+    """[N] numbers from 0 on of the rows that are asked for by number or by a mask [size] of bool.
+
+    Negative numbers count from the end. IndexError for a row that a video of `size` rows lacks and
+    for a mask of another length, TypeError for what is neither.
+    """
+    asked = np.asarray(selection)
+    if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iub"):
+        raise TypeError(
+            f"rows are {asked.dtype} of shape {asked.shape}, expected a slice, a list of row "
+            "numbers or a mask"
+        )
+    if asked.dtype.kind == "b":
+        if len(asked) != size:
+            raise IndexError(f"the mask has {len(asked)} values, but there are {size} rows")
+        return np.flatnonzero(asked)
+    numbers = asked.astype(np.int64)
+    outside = numbers[(numbers < -size) | (numbers >= size)]
+    if len(outside):
+        raise IndexError(f"row {outside[0]} was asked for, but there are {size} rows")
+    return np.where(numbers < 0, numbers + size, numbers)

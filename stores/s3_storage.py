@@ -52,10 +52,9 @@ class S3Storage:
 
     def read(self, name: str) -> bytes:
         try:
-            data: bytes = self._fs().cat_file(self._path(name))
-        except PermissionError as error:
+            return self._content(name)
+        except (PermissionError, ConnectionError) as error:
             raise self._unreadable(name, error) from error
-        return data
 
     def map(self, name: str) -> npt.NDArray[np.uint8]:
         return np.frombuffer(self.read(name), np.uint8)
@@ -74,16 +73,22 @@ class S3Storage:
             paths.append(self._path(file.name))
             starts.append(offset)
             ends.append(min(offset + sum(target.nbytes for target in targets), file.size))
-        pieces: list[bytes] = self._fs().cat_ranges(
-            paths, starts, ends, batch_size=_MOST_AT_ONCE, on_error="raise"
-        )
+        try:
+            pieces: list[bytes] = self._ask(
+                "cat_ranges", paths, starts, ends, batch_size=_MOST_AT_ONCE, on_error="raise"
+            )
+        except ConnectionError as error:
+            raise self._unreadable("", error) from error
         return [
             _scatter(piece, targets)
             for piece, (_, _, targets) in zip(pieces, requests, strict=True)
         ]
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        data: bytes = self._fs().cat_file(self._path(name), start=start, end=end)
+        try:
+            data: bytes = self._ask("cat_file", self._path(name), start=start, end=end)
+        except ConnectionError as error:
+            raise self._unreadable(name, error) from error
         return data
 
     def size(self, name: str) -> int | None:
@@ -118,7 +123,7 @@ class S3Storage:
 
     def prepare(self) -> None:
         try:
-            self._fs().call_s3("head_bucket", Bucket=self._bucket)
+            self._ask("call_s3", "head_bucket", Bucket=self._bucket)
         except FileNotFoundError as error:
             raise EnvironmentLacks(
                 f"there is no bucket {self._bucket!r}", hint="make it with the tools of the service"
@@ -129,7 +134,7 @@ class S3Storage:
     def write(self, name: str, data: Bytes) -> None:
         body = data if isinstance(data, bytes) else data.tobytes()
         try:
-            self._fs().pipe_file(self._path(name), body)
+            self._ask("pipe_file", self._path(name), body)
         except OSError as error:
             raise unwritable(f"{self.url}/{name}", error) from error
 
@@ -139,7 +144,7 @@ class S3Storage:
     def upload(self, name: str, path: str) -> None:
         """Makes an object of a local file; a large one in several requests."""
         try:
-            self._fs().put_file(path, self._path(name))
+            self._ask("put_file", path, self._path(name))
         except OSError as error:
             raise unwritable(f"{self.url}/{name}", error) from error
 
@@ -151,7 +156,7 @@ class S3Storage:
             return create_alone(self, name, data)
         for attempt in range(_MAX_ATTEMPTS):
             try:
-                self._fs().pipe_file(self._path(name), data, mode="create")
+                self._ask("pipe_file", self._path(name), data, mode="create")
                 return True
             except PermissionError as error:
                 raise unwritable(f"{self.url}/{name}", error) from error
@@ -178,8 +183,8 @@ class S3Storage:
         try:
             for start in range(0, len(keys), 1000):
                 objects = [{"Key": key} for key in keys[start : start + 1000]]
-                self._fs().call_s3(
-                    "delete_objects", Bucket=self._bucket, Delete={"Objects": objects}
+                self._ask(
+                    "call_s3", "delete_objects", Bucket=self._bucket, Delete={"Objects": objects}
                 )
         except OSError as error:
             raise unwritable(f"{self.url}/{name}", error) from error
@@ -199,6 +204,17 @@ class S3Storage:
             self._pid = os.getpid()
         return self._client
 
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        """The answer of a method of the client. What botocore finds wrong by itself (no
+        credentials, no connection, a name that no bucket can have) is no OSError there:
+        ConnectionError here."""
+        client = self._fs()
+        errors: Any = importlib.import_module("botocore.exceptions")
+        try:
+            return getattr(client, method)(*arguments, **options)
+        except errors.BotoCoreError as error:
+            raise ConnectionError(str(error)) from error
+
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
@@ -207,12 +223,12 @@ class S3Storage:
 
     def _head(self, name: str) -> dict[str, Any] | None:
         try:
-            head: dict[str, Any] = self._fs().call_s3(
-                "head_object", Bucket=self._bucket, Key=self._key(name)
+            head: dict[str, Any] = self._ask(
+                "call_s3", "head_object", Bucket=self._bucket, Key=self._key(name)
             )
         except FileNotFoundError:
             return None
-        except PermissionError as error:
+        except (PermissionError, ConnectionError) as error:
             raise self._unreadable(name, error) from error
         return head
 
@@ -224,10 +240,10 @@ class S3Storage:
             request["Delimiter"] = options["delimiter"]
         while True:
             try:
-                page = self._fs().call_s3("list_objects_v2", **request)
+                page = self._ask("call_s3", "list_objects_v2", **request)
             except FileNotFoundError:
                 return []
-            except PermissionError as error:
+            except (PermissionError, ConnectionError) as error:
                 raise self._unreadable(prefix, error) from error
             pages.append(page)
             if not page.get("IsTruncated"):
@@ -236,14 +252,21 @@ class S3Storage:
 
     def _read_or_none(self, name: str) -> bytes | None:
         try:
-            return self.read(name)
+            return self._content(name)
+        except PermissionError as error:
+            raise self._unreadable(name, error) from error
         except OSError:
             return None
+
+    def _content(self, name: str) -> bytes:
+        data: bytes = self._ask("cat_file", self._path(name))
+        return data
 
     def _unreadable(self, name: str, error: OSError) -> EnvironmentLacks:
         return EnvironmentLacks(
             f"{self.url}/{name} cannot be read: {error}",
-            hint="check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and the policy",
+            hint="check the name of the bucket, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
+            "AWS_PROFILE, AWS_ENDPOINT_URL, and the policy",
         )
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from torch.utils.data import get_worker_info as worker_info
 
 from vlpipe.stores.batch_rows import Pad
-from vlpipe.stores.errors import VideoMissing
+from vlpipe.stores.errors import UsageError, VideoMissing
 from vlpipe.stores.reader import FeatureReader
 from vlpipe.stores.row_choice import Sampling, rows_at_times, sampled_rows
 from vlpipe.stores.snapshot import Snapshot
@@ -44,6 +44,13 @@ class StoreDataset(Dataset[Item]):
     ) -> None:
         if not features:
             raise ValueError("a dataset needs at least one feature")
+        taken = sorted({"id", "lengths", "mask", "spans"} & set(features))
+        if taken:
+            raise UsageError(
+                f"a dataset cannot have the feature {', '.join(map(repr, taken))}: items have "
+                "something else of that name",
+                hint="NAME@GENERATION as the name of the feature tells them apart",
+            )
         if pad not in ("right", "left"):
             raise ValueError(f"pad {pad!r} is unknown, expected 'right' or 'left'")
         if sampling not in ("even", "random", "first"):

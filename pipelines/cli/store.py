@@ -126,7 +126,6 @@ def verify(
                 question = f"Put {num_lost} damaged videos of {url} back to missing?"
                 typer.confirm(question, abort=True, err=True)
             report = store.verify(repair=True)
-            store.gc(dry_run=False)
     if as_json:
         print_json({"store": url, "is_sound": report.is_sound} | dataclasses.asdict(report))
     else:

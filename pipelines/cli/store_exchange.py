@@ -219,6 +219,9 @@ def import_(
     replace: Annotated[
         bool, typer.Option("--replace", help="Store videos again whose files have changed.")
     ] = False,
+    restore_deleted: Annotated[
+        bool, typer.Option("--restore-deleted", help="Bring deleted videos back.")
+    ] = False,
     activate: Annotated[
         bool,
         typer.Option("--activate", help="Make these the generations that readers get by name."),
@@ -250,6 +253,7 @@ def import_(
             row_shapes={n: _shape(text) for n, text in _pairs(row_shape, "--row-shape").items()},
             raw_dtype=raw_dtype,
             replace=replace,
+            restore=restore_deleted,
             activate=activate,
             progress=progress,
         )
@@ -262,6 +266,10 @@ def import_(
                 ("videos", report.videos),
                 ("stored now, once per feature", report.added),
                 ("stored before", report.kept),
+                *(
+                    [("deleted before", f"{report.deleted} (--restore-deleted)")]
+                    * bool(report.deleted)
+                ),
                 ("failed", len(report.failed)),
                 ("bytes", readable_bytes(report.num_bytes)),
                 ("seconds", report.seconds),

@@ -161,6 +161,7 @@ class Container(ABC):
     has_places = True  # whether slots lie at places that a layout or a user names
     has_file_per_video = False  # so that an interrupted export can go on in the middle
     holds_empty = False  # whether a video without rows can be written
+    shares_rows = False  # whether all slots lie row by row beside each other, under one list of ids
 
     def check_place(self, slot: str, place: str) -> None:
         """Raises UsageError when a slot cannot lie at this place."""
@@ -206,6 +207,12 @@ def require_path(path: Path, what: str) -> None:
     """Raises UsageError when there is nothing at the path."""
     if not path.exists():
         raise UsageError(f"there is no {what} at {path}", hint="check --from")
+
+
+def check_within_folder(slot: str, place: str, file: str) -> None:
+    """Raises UsageError when the file of a place does not lie in the folder."""
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise UsageError(f"the place {place!r} of {slot!r} leads out of the folder")
 
 
 def plain_name_problem(key: str) -> str | None:

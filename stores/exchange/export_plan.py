@@ -18,6 +18,7 @@ from vlpipe.stores.features import canonical_json
 from vlpipe.stores.information import FeatureInfo
 from vlpipe.stores.reader import FeatureReader
 from vlpipe.stores.snapshot import Snapshot
+from vlpipe.stores.stored_dtypes import BFLOAT16, read_dtype
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class FeatureRows:
 
     @property
     def dtype(self) -> str:
-        return str(np.result_type(*(info.dtype for info in self.infos)))
+        """As which rows are exported; of bfloat16 float32, which holds its values exactly."""
+        return str(np.result_type(*(read_dtype(info.dtype) for info in self.infos)))
 
     def num_rows(self, video_id: str) -> int | None:
         """Rows of a video, or None when it has none at all."""
@@ -94,7 +96,7 @@ class FeatureRows:
             return rows, spans
         joined = [rows]
         for reader, info in zip(self._others, self.infos[1:], strict=True):
-            found = np.zeros((len(rows), *info.row_shape), info.dtype)
+            found = np.zeros((len(rows), *info.row_shape), read_dtype(info.dtype))
             if video_id in reader:
                 others, other_spans = reader.read(video_id, with_spans=True, verify="always")
                 if len(others):
@@ -105,10 +107,11 @@ class FeatureRows:
     def place(self, video_id: str) -> RowPlace:
         """Where rows lie; UsageError when they are joined, compressed or not on this machine."""
         part, start, size, *_ = self.first.locate(video_id)
-        if self._others or not part.is_plain or "://" in self._url:
+        is_readable = part.is_plain and self.infos[0].dtype != BFLOAT16
+        if self._others or not is_readable or "://" in self._url:
             raise UsageError(
                 f"rows of {self.first.name} in {self._url} cannot be linked: they must be those of "
-                "one feature, uncompressed, in a store on this machine",
+                "one feature, uncompressed, not bfloat16, in a store on this machine",
                 hint="leave out --link",
             )
         shape = part.rows_shape
@@ -140,7 +143,10 @@ def make_plan(store: Snapshot, choice: ExportChoice, folder: Path) -> PlannedExp
         _check_shape(choice.layout, slot, rows[slot.name])
     wanted = _wanted_ids(choice, rows)
     ids_of_keys, unnamed, problems = _name_videos(choice, wanted)
-    problems += _uneven(slots, rows, ids_of_keys)
+    if choice.layout.container.shares_rows:
+        problems += _incomplete(slots, rows, ids_of_keys)
+    else:
+        problems += _uneven(slots, rows, ids_of_keys)
     bad = {video_id for video_id, _ in problems}
     ids_of_keys = {key: v for key, v in ids_of_keys.items() if v not in bad}
     num_rows: dict[str, dict[str, int]] = {slot.name: {} for slot in slots}
@@ -304,6 +310,19 @@ def _uneven(
                     (video_id, f"{slot.name} has {own} rows and {slot.rows_as} {lead}: must agree")
                 )
                 break
+    return problems
+
+
+def _incomplete(
+    slots: Sequence[Slot], rows: Mapping[str, FeatureRows], ids_of_keys: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Videos without equally many rows of all slots, where these lie beside each other."""
+    problems = []
+    for video_id in ids_of_keys.values():
+        numbers = {slot.name: rows[slot.name].num_rows(video_id) for slot in slots}
+        if len(set(numbers.values())) > 1:
+            found = ", ".join(f"{n or 0} of {name}" for name, n in numbers.items())
+            problems.append((video_id, f"rows of all slots must be as many: {found}"))
     return problems
 
 

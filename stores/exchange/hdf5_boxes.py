@@ -27,6 +27,7 @@ from vlpipe.stores.exchange.container import (
     Source,
     SourceFile,
     Target,
+    check_within_folder,
     plain_name_problem,
     require_path,
 )
@@ -52,10 +53,13 @@ _MAX_TABLE_BYTES = 1 << 30
 class Hdf5Boxes(Container):
     """Places are `FILE:/ARRAY`, all in one file; that of `num_boxes` is `FILE:/pos_boxes`."""
 
+    shares_rows = True
+
     def check_place(self, slot: str, place: str) -> None:
         name, colon, path = place.partition(":")
         if not name or not colon or not path.strip("/"):
             raise UsageError(f"the place {place!r} of {slot!r} is not FILE:/ARRAY")
+        check_within_folder(slot, place, place.partition(":")[0])
 
     def check_key(self, key: str) -> str | None:
         return plain_name_problem(key)

@@ -16,6 +16,7 @@ from vlpipe.stores.exchange.container import (
     Source,
     SourceFile,
     Target,
+    check_within_folder,
     require_path,
 )
 from vlpipe.stores.exchange.hdf5_files import Hdf5File, unwritable
@@ -47,6 +48,7 @@ class Hdf5Padded(Container):
                 f"the place {place!r} of {slot!r} is not FILE:/ARRAY",
                 hint=f"for instance --place '{slot}=features.hdf5:/features'",
             )
+        check_within_folder(slot, place, place.partition(":")[0])
 
     def open(self, path: Path, slots: Sequence[Slot], raw_dtype: str | None) -> "Hdf5PaddedSource":
         del raw_dtype

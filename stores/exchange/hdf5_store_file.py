@@ -26,6 +26,7 @@ from vlpipe.stores.features import canonical_json
 from vlpipe.stores.foreign_hdf5 import import_h5py
 from vlpipe.stores.hdf5_index import FORMAT, FORMAT_VERSION, FeatureIndex
 from vlpipe.stores.hdf5_store import Hdf5Store
+from vlpipe.stores.stored_dtypes import BFLOAT16
 
 FILE = "features.hdf5"
 
@@ -102,6 +103,12 @@ class Hdf5StoreTarget(Target):
     """Sizes are known before, so that all rows of a feature are one contiguous dataset."""
 
     def __init__(self, plan: ExportPlan) -> None:
+        unknown = [name for name, info in plan.infos.items() if info.dtype == BFLOAT16]
+        if unknown:
+            raise UsageError(
+                f"{', '.join(unknown)}: this layout keeps stored dtypes, and HDF5 has no bfloat16",
+                hint="choose the others by --feature, or another layout, which makes it float32",
+            )
         store = {name: value for name, value in plan.store.items() if name != "failed"}
         facts = {"format": FORMAT, "store": store, "vlpipe_export": {"identity": plan.identity}}
         self._file = Hdf5File(plan.folder / FILE, facts)

@@ -17,6 +17,7 @@ from vlpipe.stores.exchange.container import (
     Source,
     SourceFile,
     Target,
+    check_within_folder,
     plain_name_problem,
     require_path,
 )
@@ -44,6 +45,7 @@ class Hdf5Videos(Container):
                 f"the place {place!r} of {slot!r} is not FILE:/PATH with {_KEY} once in the path",
                 hint=f"for instance --place '{slot}=features.hdf5:/{_KEY}'",
             )
+        check_within_folder(slot, place, place.partition(":")[0])
 
     def check_key(self, key: str) -> str | None:
         return plain_name_problem(key)

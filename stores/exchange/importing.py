@@ -1,7 +1,7 @@
 """From files in somebody's layout into a store: in batches, damaged videos quarantined."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vlpipe.stores.feature_store import FeatureStore
 from vlpipe.stores.features import FeatureDefinition, Features
 from vlpipe.stores.foreign_arrays import ForeignArrayError
 from vlpipe.stores.layout import check_video_id
+from vlpipe.stores.stored_dtypes import BFLOAT16, FEATURE_DTYPES
 from vlpipe.stores.writer import FeatureWriter
 
 BATCH_VIDEOS = 1024
@@ -79,6 +80,7 @@ def import_features(
     row_shapes: Mapping[str, tuple[int, ...]] | None = None,
     raw_dtype: str | None = None,
     replace: bool = False,
+    restore: bool = False,
     activate: bool = False,
     progress: Progress = no_progress,
 ) -> ImportReport:
@@ -91,8 +93,8 @@ def import_features(
     dtypes: slot -> stored dtype ("*" for all), where it is not to be that of the files.
     row_shapes: slot -> shape of a row, for raw numbers and for a fixed number of boxes.
     raw_dtype: of LMDB values without a header.
-    replace: store again the videos whose files changed. activate: when all is read, make these the
-        generations that `store[feature]` reads.
+    replace: store again the videos whose files changed. restore: store videos that were deleted,
+        too. activate: when all is read, make these the generations that `store[feature]` reads.
 
     The provenance says `imported`: layout, name, SHA-256 of the files, places, keys and times.
     Where each video has files of its own, their digests stand with the videos instead, so that a
@@ -102,6 +104,7 @@ def import_features(
     rows that may not be stored, is quarantined with its reason, and the others go on.
     """
     started = time.monotonic()
+    _check_dtypes((dtypes or {}).values(), raw_dtype)
     found = find_layout(layout)
     choice = ImportChoice(
         layout=found,
@@ -124,7 +127,7 @@ def import_features(
         outcome = _Outcome()
         outcome.failed += bad
         run = _Import(store, source, choice.times, definitions, outcome)
-        run.all(ids_of_keys, progress, is_to_replace=replace)
+        run.all(ids_of_keys, progress, is_to_replace=replace, is_to_restore=restore)
         left_out = source.left_out
     if activate:  # at the end: until then readers go on with what they have
         for definition in definitions.values():
@@ -168,7 +171,12 @@ class _Import:
         self._outcome = outcome
 
     def all(
-        self, ids_of_keys: Mapping[str, str], progress: Progress, *, is_to_replace: bool
+        self,
+        ids_of_keys: Mapping[str, str],
+        progress: Progress,
+        *,
+        is_to_replace: bool,
+        is_to_restore: bool,
     ) -> None:
         """Imports what is not stored yet, a commit for each batch."""
         stored = self._stored(ids_of_keys, is_to_replace=is_to_replace)
@@ -185,6 +193,7 @@ class _Import:
             with self._store.writer(
                 list(self._definitions.values()),
                 mode="replace" if is_to_replace else "keep",
+                restore=is_to_restore,
                 run="import",
             ) as writer:
                 for key, video_id, wanted in _batch(first, remaining, self._outcome):
@@ -213,10 +222,10 @@ class _Import:
         definition = self._definitions[slot]
         facts = sample.facts.get(slot) or self._source.facts(sample.key, slot)
         try:
+            rows = _narrowed(rows, definition)
             spans = sample.spans.get(slot)
             if spans is None:
                 spans = self._times.spans(self._slots[slot], sample.key, len(rows))
-            rows = _narrowed(rows, definition)
             writer.add(
                 video_id,
                 {definition.name: Features(rows, spans)},
@@ -301,12 +310,24 @@ def _videos(
     return named, unnamed, bad
 
 
+def _check_dtypes(dtypes: Iterable[str], raw_dtype: str | None) -> None:
+    numbers = [name for name in FEATURE_DTYPES if name != BFLOAT16]
+    for option, name, known in (
+        *(("dtype", name, FEATURE_DTYPES) for name in dtypes),
+        *([] if raw_dtype is None else [("raw_dtype", raw_dtype, numbers)]),
+    ):
+        if name not in known:
+            raise UsageError(f"{option} {name!r} is unknown, expected one of {', '.join(known)}")
+
+
 def _check_row_numbers(sample: Sample, slots: Mapping[str, Slot]) -> None:
     """Rows that are to describe the same times must be as many."""
     for name, slot in slots.items():
         rows, lead = sample.rows.get(name), sample.rows.get(slot.rows_as or "")
         if rows is None or lead is None or name in sample.problems:
             continue
+        if not (rows.ndim and lead.ndim):
+            continue  # single numbers are refused one by one
         if len(rows) != len(lead):
             sample.problems[name] = (
                 f"{name} has {len(rows)} rows and {slot.rows_as} {len(lead)}: must agree"

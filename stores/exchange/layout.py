@@ -85,6 +85,9 @@ class Layout:
 
         Raises UsageError for a slot that the layout does not have, or a place that cannot be one.
         """
+        twice = [place for place in places.values() if list(places.values()).count(place) > 1]
+        if twice:
+            raise UsageError(f"the place {twice[0]!r} was given to more than one slot")
         if self.is_open:
             for name, place in places.items():
                 self.container.check_place(name, place)

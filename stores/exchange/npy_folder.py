@@ -16,6 +16,7 @@ from vlpipe.stores.exchange.container import (
     Sample,
     Source,
     Target,
+    check_within_folder,
     plain_name_problem,
     require_path,
 )
@@ -51,8 +52,7 @@ class NpyFolder(Container):
                 f"the place {place!r} of {slot!r} does not name .npy or .npz files",
                 hint=f"for instance --place '{slot}={_KEY}_{slot}.npy'",
             )
-        if Path(file).is_absolute() or ".." in Path(file).parts:
-            raise UsageError(f"the place {place!r} of {slot!r} leads out of the folder")
+        check_within_folder(slot, place, file)
 
     def open(self, path: Path, slots: Sequence[Slot], raw_dtype: str | None) -> "NpyFolderSource":
         del raw_dtype

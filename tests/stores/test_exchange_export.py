@@ -244,6 +244,42 @@ def test_flat_boxes_keep_only_real_boxes(tmp_path):
         )
 
 
+def test_flat_boxes_leave_out_videos_that_lack_rows_of_a_slot(tmp_path):
+    """All arrays lie beside each other: what one of them lacks would shift the others."""
+    store = FeatureStore.create(tmp_path / "store", durability="process")
+    regions = FeatureDefinition("objects", "float32", (3, 4), ("o", "c"), {})
+    boxes = FeatureDefinition("objects_boxes", "float32", (3, 4), ("o", "c"), {})
+    rows = {video_id: np.full((1, 3, 4), ord(video_id)) for video_id in "abc"}
+    with store.writer([regions, boxes]) as writer:
+        for video_id, definitions in (("a", [regions]), ("b", [regions, boxes]), ("c", [boxes])):
+            features = {d.name: Features(rows[video_id], spans_of(1)) for d in definitions}
+            writer.add(video_id, features)
+    report = export_features(store, "flat-boxes", tmp_path)
+    assert [video_id for video_id, _ in report.problems] == ["a", "c"]
+    assert "0 of image_bb" in report.problems[0][1]
+    with h5py.File(tmp_path / "boxes.hdf5") as file:
+        assert [name.decode() for name in file["ids"]] == ["b/0"]
+        np.testing.assert_array_equal(file["image_features"], rows["b"][0])
+        np.testing.assert_array_equal(file["image_bb"], rows["b"][0])
+
+
+def test_bfloat16_is_exported_as_float32_or_refused_by_name(tmp_path):
+    store = FeatureStore.create(tmp_path / "store", durability="process")
+    definition = FeatureDefinition("x", "bfloat16", (2,), ("channel",), {})
+    with store.writer([definition]) as writer:
+        writer.add("a", {"x": Features(np.array([[1.5, -2.0]]), spans_of(1))})
+    export_features(store, "npy", tmp_path / "npy", places={"x": "{key}.npy"})
+    found = np.load(tmp_path / "npy" / "a.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [[1.5, -2.0]])
+    with pytest.raises(UsageError, match=r"x: .* no bfloat16"):
+        export_features(store, "vlpipe-hdf5", tmp_path / "one")
+    with pytest.raises(UsageError, match="not bfloat16"):
+        export_features(
+            store, "hdf5", tmp_path / "linked", places={"x": "x.hdf5:/{key}"}, link=True
+        )
+
+
 def test_linked_files_hold_no_rows_and_read_like_copies(tmp_path):
     store = make_store(tmp_path / "store", ["resnet152", "i3d_resnet50"])
     report = export_features(store, "masn", tmp_path / "out", link=True)

@@ -388,3 +388,38 @@ def test_slots_of_other_lengths_are_quarantined(store, tmp_path):
     report = import_features(store, "bmt", tmp_path)
     assert report.failed == (("a", "flow", "flow has 2 rows and rgb 3: must agree"),)
     assert store["i3d_flow"].ids() == ["b"]
+
+
+def test_vectors_of_whole_videos_are_one_row_and_single_numbers_are_quarantined(store, tmp_path):
+    vectors = np.random.default_rng(0).random((2, 16), np.float32)
+    (tmp_path / "npy").mkdir()
+    for n, vector in enumerate(vectors):
+        np.save(tmp_path / "npy" / f"v{n}_clip.npy", vector)
+    np.save(tmp_path / "npy" / "v2_clip.npy", np.float32(1))
+    report = import_features(
+        store,
+        "npy",
+        tmp_path / "npy",
+        places={"clip": "{key}_clip.npy"},
+        times=RowTimes({"*": Fraction(1)}),
+    )
+    assert report.added == 2
+    assert [(video, slot) for video, slot, _ in report.failed] == [("v2", "clip")]
+    assert "expected" in report.failed[0][2]
+    for n, vector in enumerate(vectors):
+        rows, spans = store["clip"].read(f"v{n}", with_spans=True)
+        np.testing.assert_array_equal(rows, vector[None])
+        assert spans.tolist() == [[0.0, 1.0]]
+
+
+def test_deleted_videos_stay_away_and_are_counted_until_they_are_restored(store, tmp_path):
+    (tmp_path / "npy").mkdir()
+    np.save(tmp_path / "npy" / "v_x.npy", np.ones((2, 3), np.float32))
+    how = {"places": {"x": "{key}_x.npy"}, "times": RowTimes({"*": Fraction(1)})}
+    import_features(store, "npy", tmp_path / "npy", **how)
+    store.delete(["v"])
+    report = import_features(store, "npy", tmp_path / "npy", **how)
+    assert (report.added, report.deleted) == (0, 1)
+    report = import_features(store, "npy", tmp_path / "npy", restore=True, **how)
+    assert (report.added, report.deleted) == (1, 0)
+    assert store["x"]["v"].shape == (2, 3)

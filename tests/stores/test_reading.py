@@ -176,6 +176,39 @@ def test_rows_out_of_range():
             selected_runs([number], 10)
 
 
+def test_rows_by_mask(filled, samples):
+    expected = samples.rows(samples.audio, "c", 7)
+    mask = np.array([True, False, True, False, False, True, True])
+    for verify in ("first", "never", "always"):
+        for copy in (True, False):
+            found = filled["audio"].read("c", rows=mask, verify=verify, copy=copy)
+            np.testing.assert_array_equal(found, expected.rows[mask])
+    rows, spans = filled["audio"].read("c", rows=mask.tolist(), with_spans=True)
+    np.testing.assert_array_equal(rows, expected.rows[mask])
+    np.testing.assert_array_equal(spans, expected.spans[mask])
+
+
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("rows", [2, [0.9, 1.9], [[0, 1]], [True], ["a"]])
+def test_rows_that_are_no_numbers(filled, rows, copy):
+    with pytest.raises((TypeError, IndexError), match=r"expected a slice|mask has 1"):
+        filled["audio"].read("c", rows=rows, copy=copy)
+
+
+def test_no_rows_of_a_video(filled):
+    assert filled["audio"].read("c", rows=[]).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("verify", ["alway", True, None])
+def test_unknown_words_are_refused(filled, verify):
+    filled["audio"]["c"]
+    for read in (filled["audio"].read, filled["audio"].read_spans):
+        with pytest.raises(ValueError, match="always"):
+            read("c", verify=verify)
+    with pytest.raises(ValueError, match="left"):
+        filled["audio"].read_batch(["c"], pad="Right")
+
+
 def test_bfloat16(store):
     definition = FeatureDefinition("x", "bfloat16", (2,), ("channel",))
     values = np.array([[1.0, -2.5], [3.140625, 1e-30]], np.float32)

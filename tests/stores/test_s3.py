@@ -85,6 +85,8 @@ def test_reading_after_a_fork(url, samples, run_in_child):
 
 
 def test_lost_replies_and_errors_of_the_service(url, samples, monkeypatch):
+    from botocore.exceptions import EndpointConnectionError
+
     store = FeatureStore.create(url)
     fs = store._storage._fs()
     real = fs.pipe_file
@@ -95,7 +97,8 @@ def test_lost_replies_and_errors_of_the_service(url, samples, monkeypatch):
         if mode == "create" and len(calls) % 3:
             if len(calls) % 3 == 1:
                 real(path, data, mode=mode)  # it took effect
-            raise OSError("503 Slow Down")
+                raise OSError("503 Slow Down")
+            raise EndpointConnectionError(endpoint_url="http://there")  # which is no OSError
         return real(path, data, mode=mode)
 
     monkeypatch.setattr(fs, "pipe_file", unsure)
@@ -127,3 +130,21 @@ def test_no_such_bucket(url):
         FeatureStore.create("s3://elsewhere/store")
     with pytest.raises(UsageError, match="no bucket"):
         FeatureStore.open("s3://")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_PROFILE", "nobody")],
+)
+def test_what_the_client_finds_wrong_is_said_without_a_traceback(url, monkeypatch, variable, value):
+    FeatureStore.create(url)
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(EnvironmentLacks, match="cannot be read") as caught:
+        FeatureStore.open(url)
+    assert "AWS_PROFILE" in str(caught.value.hint)
+
+
+def test_a_name_that_no_bucket_can_have(url):
+    with pytest.raises(EnvironmentLacks, match="bucket name"):
+        FeatureStore.open("s3://no bucket/store")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vlpipe.stores import Features
-from vlpipe.stores.errors import FeatureMissing, VideoMissing
+from vlpipe.stores import FeatureDefinition, Features
+from vlpipe.stores.errors import FeatureMissing, UsageError, VideoMissing
 
 
 def test_items(store, samples):
@@ -117,6 +117,16 @@ def test_padded_batches(store, samples, pad):
     assert len(loader) == 2
     shuffled = dataset.loader(1, shuffle=True, generator=torch.Generator().manual_seed(1))
     assert sorted(found["id"][0] for found in shuffled) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["id", "lengths", "mask", "spans"])
+def test_features_with_names_of_other_things_are_refused(store, samples, name):
+    definition = FeatureDefinition(name, "float32", (2,), ("channel",))
+    samples.write(store, ["a"], definition)
+    with pytest.raises(UsageError, match=f"'{name}'"):
+        store.torch_dataset([name])
+    full = store[name].name
+    assert full in store.torch_dataset([full])[0]
 
 
 def test_sampled_rows(store, samples):

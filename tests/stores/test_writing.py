@@ -471,3 +471,16 @@ def test_collected_versions(store, samples):
     shutil.rmtree(Path(other.url) / "data" / "rgb")
     with pytest.raises(StoreDamaged, match="has lost a file"):
         other["rgb"]["a"]
+
+
+def test_marks_for_all_features_are_lifted_as_a_whole(any_store, samples):
+    samples.write(any_store, ["a"], samples.rgb)
+    any_store.delete(["a"])
+    with pytest.raises(UsageError, match="'a' was deleted from all features"):
+        any_store.restore(["a"], ["rgb"])
+    any_store.restore(["a"])
+    samples.write(any_store, ["a"], samples.rgb)
+    any_store.delete(["a"], ["rgb"])
+    any_store.restore(["a"], ["rgb"])
+    with pytest.raises(TypeError, match="a list of ids"):
+        any_store.delete("a")
