@@ -4,6 +4,7 @@ than the bytes that are really there."""
 import io
 import tokenize
 import zipfile
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
+# NotImplementedError: of zipfile, for a compression that it does not know.
+_ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError)
 _MAX_NPZ_RATIO = 1000  # zeros deflate by about this much, nothing real does by more
 _NUMBER_KINDS = "fiub"
 # What NumPy's parser of headers lets through when a header is damaged.
@@ -66,31 +69,47 @@ def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[A
     raise ForeignArrayError(f"npy format {version} is unknown")
 
 
-def read_npz(stream: BinaryIO, name: str | None) -> npt.NDArray[Any]:
-    """The array of that name in an `.npz`; without a name the only one.
+class NpzArchive:
+    """The arrays of an `.npz`, by name. A file stays open while this lives."""
 
-    Raises ForeignArrayError, also for members that unpack to far more than they are.
-    """
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            wanted = [m for m in members if name is None or m.filename == f"{name}.npy"]
-            if len(wanted) != 1:
-                names = ", ".join(m.filename.removesuffix(".npy") for m in members[:10]) or "none"
-                raise ForeignArrayError(
-                    f"expected {'one array' if name is None else f'an array {name!r}'}, found: "
-                    f"{names}"
-                )
-            member = wanted[0]
-            if member.file_size > _MAX_NPZ_RATIO * max(member.compress_size, 1) + 4096:
-                raise ForeignArrayError(
-                    f"{member.filename} unpacks from {member.compress_size} to "
-                    f"{member.file_size} bytes"
-                )
-            data = archive.read(member)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise ForeignArrayError(f"no npz archive: {error}") from None
-    return read_npy(io.BytesIO(data), len(data))
+    def __init__(self, file: Path | BinaryIO) -> None:
+        """Raises ForeignArrayError when it is none."""
+        try:
+            self._archive = zipfile.ZipFile(file)
+        except _ZIP_ERRORS as error:
+            raise ForeignArrayError(f"no npz archive: {error}") from None
+        self._members: dict[str, list[zipfile.ZipInfo]] = {}
+        for member in self._archive.infolist():
+            if member.filename.endswith(".npy"):
+                self._members.setdefault(member.filename.removesuffix(".npy"), []).append(member)
+
+    def read(self, name: str | None) -> npt.NDArray[Any]:
+        """The array of that name; without a name the only one.
+
+        Raises ForeignArrayError, also for members that unpack to far more than they are.
+        """
+        found = self._members.values() if name is None else [self._members.get(name, [])]
+        wanted = [member for members in found for member in members]
+        if len(wanted) != 1:
+            names = ", ".join(list(self._members)[:10]) or "none"
+            raise ForeignArrayError(
+                f"expected {'one array' if name is None else f'an array {name!r}'}, found: {names}"
+            )
+        member = wanted[0]
+        if member.file_size > _MAX_NPZ_RATIO * max(member.compress_size, 1) + 4096:
+            raise ForeignArrayError(
+                f"{member.filename} unpacks from {member.compress_size} to {member.file_size} bytes"
+            )
+        try:
+            data = self._archive.read(member)
+        except _ZIP_ERRORS as error:
+            raise ForeignArrayError(f"no npz archive: {error}") from None
+        return read_npy(io.BytesIO(data), len(data))
+
+
+def read_npz(stream: BinaryIO, name: str | None) -> npt.NDArray[Any]:
+    """One array of an `.npz`; see `NpzArchive.read`."""
+    return NpzArchive(stream).read(name)
 
 
 def read_value(

@@ -35,6 +35,7 @@ class LmdbSource(Source):
             )
         except (self._lmdb.Error, OSError) as error:
             raise UsageError(f"{path} cannot be opened as LMDB: {error}") from error
+        self._check_size(data)
         self.files = (SourceFile(path.name, data),)
         self._names: dict[str, dict[str, bytes]] = {}
         found = set()
@@ -55,6 +56,18 @@ class LmdbSource(Source):
         self._shapes = {slot.name: slot.row_shape for slot in slots}
         if left_out:
             self.left_out = (f"{left_out} keys that are of no slot",)
+
+    def _check_size(self, data: Path) -> None:
+        """What lies behind the end of a mapped file ends the process when it is touched."""
+        last_page = self._environment.info()["last_pgno"]
+        expected = (last_page + 1) * self._environment.stat()["psize"]
+        found = data.stat().st_size
+        if found < expected:
+            self._environment.close()
+            raise UsageError(
+                f"{data} has {found} bytes, expected {expected}: it was cut off",
+                hint="copy it again; where it is the original, mdb_copy -c makes a whole one",
+            )
 
     def keys(self) -> list[str]:
         return sorted(self._names)

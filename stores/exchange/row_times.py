@@ -1,7 +1,7 @@
 """When each row of foreign features is: from a rate, or from given spans; and rows of one feature
 for the times of another."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vlpipe.stores.errors import UsageError
 from vlpipe.stores.exchange.fingerprints import file_sha256
 from vlpipe.stores.exchange.layout import Slot
-from vlpipe.stores.foreign_arrays import ForeignArrayError, read_npz
+from vlpipe.stores.foreign_arrays import ForeignArrayError, NpzArchive
 from vlpipe.stores.foreign_hdf5 import open_foreign_hdf5, read_dataset
 
 
@@ -39,6 +39,10 @@ class RowTimes:
 
     rates: Mapping[str, Fraction] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    # Open while the object lives: a list of many keys would otherwise be read for each of them.
+    _opened: dict[Path, Callable[[str], npt.NDArray[Any]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def rate(self, slot: Slot) -> Fraction | None:
         return self.rates.get(slot.name, self.rates.get("*", slot.rows_per_s))
@@ -67,7 +71,9 @@ class RowTimes:
         if path is None:
             return spans_at(self.rate(slot) or Fraction(1), num_rows)
         try:
-            spans = _read_spans(path, key)
+            if path not in self._opened:
+                self._opened[path] = _open_spans(path)
+            spans = self._opened[path](key)
         except (ForeignArrayError, OSError) as error:
             raise ForeignArrayError(f"no spans in {path}: {error}") from None
         if spans.shape != (num_rows, 2):
@@ -94,9 +100,9 @@ def rows_at(
     return numbers
 
 
-def _read_spans(path: Path, key: str) -> npt.NDArray[Any]:
+def _open_spans(path: Path) -> Callable[[str], npt.NDArray[Any]]:
+    """What gives the spans of a key. Nobody else has the file, so it is closed when this goes."""
     if path.suffix == ".npz":
-        with path.open("rb") as stream:
-            return read_npz(stream, key)
-    with open_foreign_hdf5(path) as file:
-        return read_dataset(file, f"/{key}")
+        return NpzArchive(path).read
+    file = open_foreign_hdf5(path)
+    return lambda key: read_dataset(file, f"/{key}")

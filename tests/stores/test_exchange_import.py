@@ -19,6 +19,7 @@ from vlpipe.stores.exchange import (
     find_layout,
     import_features,
     parse_rate,
+    row_times,
 )
 from vlpipe.stores.foreign_arrays import ForeignArrayError, read_npy
 
@@ -423,3 +424,35 @@ def test_deleted_videos_stay_away_and_are_counted_until_they_are_restored(store,
     report = import_features(store, "npy", tmp_path / "npy", restore=True, **how)
     assert (report.added, report.deleted) == (1, 0)
     assert store["x"]["v"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+def test_a_file_of_spans_is_opened_once(store, tmp_path, monkeypatch, suffix):
+    npy_folder(tmp_path / "npy")
+    path = tmp_path / f"spans{suffix}"
+    spans = {video_id: spans_of(3, 0.7) for video_id in IDS}
+    if suffix == ".npz":
+        np.savez(path, **spans)
+    else:
+        with h5py.File(path, "w") as file:
+            file.update(spans)
+    opened = []
+    real = row_times._open_spans
+    monkeypatch.setattr(row_times, "_open_spans", lambda path: opened.append(path) or real(path))
+    report = import_features(
+        store, "npy", tmp_path / "npy", places=NPY, times=RowTimes(files={"*": path})
+    )
+    assert report.added >= len(IDS)
+    assert not report.failed
+    assert opened == [path]
+    np.testing.assert_array_equal(store["rgb"].read_spans(IDS[2]), spans[IDS[2]])
+
+
+def test_the_name_of_masns_download_is_known(tmp_path):
+    made = make_store(tmp_path / "store", ["resnet152", "objects_motion"])
+    export_features(made, "masn", tmp_path / "files")
+    name = "tgif_i3d_roialign_hw7_perclip_avgpool"
+    (tmp_path / "files" / f"{name}_obj10.hdf5").rename(tmp_path / "files" / f"{name}.hdf5")
+    store = FeatureStore.create(tmp_path / "again")
+    import_features(store, "masn", tmp_path / "files", times=RATE)
+    assert store["objects_motion"].ids() == made["objects_motion"].ids()

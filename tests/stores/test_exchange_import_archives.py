@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import pickle
 import tarfile
 from fractions import Fraction
@@ -153,3 +154,19 @@ def test_bottom_up_lines(store, tmp_path):
     assert {video_id for video_id, _, _ in report.failed} == {"gif_b"}
     assert "says 4 boxes" in report.failed[0][2]
     assert report.left_out == ("x.tsv, line 5: no image_id",)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.99])
+def test_an_lmdb_that_was_cut_off_is_refused(store, tmp_path, share):
+    """Reading behind its end would kill the process."""
+    with (
+        lmdb.open(str(tmp_path / "db"), map_size=1 << 22) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for n in range(60):
+            transaction.put(b"v%d" % n, npy_bytes(np.ones((2, 1000), np.float32)))
+    path = tmp_path / "db" / "data.mdb"
+    size = path.stat().st_size
+    os.truncate(path, int(share * size) // 4096 * 4096)
+    with pytest.raises(UsageError, match=f"data.mdb has .* expected {size}"):
+        import_features(store, "lmdb", tmp_path / "db", places={"x": "{key}"}, times=RATE)

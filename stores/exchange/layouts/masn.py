@@ -12,7 +12,8 @@ from vlpipe.stores.exchange.layout import Layout, Slot
 _ORIGIN = "ahjeongseo/MASN-pytorch"
 
 
-def _slots(appearance: str, regions: str, motion: str, region_motion: str) -> tuple[Slot, ...]:
+def _slots(appearance: str, regions: str, motion: str, *region_motion: str) -> tuple[Slot, ...]:
+    """region_motion: as the code opens it, then other names under which it is found."""
     return (
         Slot("appearance", (f"{appearance}:/{{key}}",), ("resnet152",), (2048,), ("channel",)),
         Slot(
@@ -41,7 +42,7 @@ def _slots(appearance: str, regions: str, motion: str, region_motion: str) -> tu
         ),
         Slot(
             "region_motion",
-            (f"{region_motion}:/{{key}}",),
+            tuple(f"{name}:/{{key}}" for name in region_motion),
             ("objects_motion",),
             (10, 2048),
             ("object", "channel"),
@@ -61,6 +62,7 @@ LAYOUTS = (
             "tgif_btup_f_obj10.hdf5",
             "tgif_i3d_hw7_perclip_avgpool.hdf5",
             "tgif_i3d_roialign_hw7_perclip_avgpool_obj10.hdf5",
+            "tgif_i3d_roialign_hw7_perclip_avgpool.hdf5",  # of the download
         ),
     ),
     Layout(
