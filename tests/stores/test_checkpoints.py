@@ -67,6 +67,7 @@ def test_a_failing_checkpoint_does_not_fail_the_commit(store, samples, monkeypat
     assert "no checkpoint was written" in caplog.text
 
 
+@pytest.mark.folder
 def test_a_checkpoint_of_another_writer_is_left_alone(store, samples):
     samples.write(store, ["a"], samples.rgb)
     folder = Path(store.url, "ckpt", f"{1:020d}")
