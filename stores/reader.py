@@ -273,9 +273,10 @@ class FeatureReader:
             values = self._parts.view(part, start, size)
             if is_to_verify:
                 self._compare(array, video_id, location, crc32c(values))
-            if selection is None or isinstance(selection, slice):
-                return values if selection is None else values[selection]
-            return values[row_numbers(selection, size)]
+            if selection is None:
+                return values
+            chosen = selection if isinstance(selection, slice) else row_numbers(selection, size)
+            return values[chosen]
         if selection is None:
             values = self._parts.read(array, part, start, size, video_id)
             if is_to_verify:

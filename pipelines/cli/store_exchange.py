@@ -266,10 +266,7 @@ def import_(
                 ("videos", report.videos),
                 ("stored now, once per feature", report.added),
                 ("stored before", report.kept),
-                *(
-                    [("deleted before", f"{report.deleted} (--restore-deleted)")]
-                    * bool(report.deleted)
-                ),
+                ("deleted before, see --restore-deleted", report.deleted),
                 ("failed", len(report.failed)),
                 ("bytes", readable_bytes(report.num_bytes)),
                 ("seconds", report.seconds),

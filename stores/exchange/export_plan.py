@@ -105,7 +105,8 @@ class FeatureRows:
         return np.concatenate(joined, axis=-1), spans  # [T, C + C2 + ...]
 
     def place(self, video_id: str) -> RowPlace:
-        """Where rows lie; UsageError when they are joined, compressed or not on this machine."""
+        """Where rows lie; UsageError when they are joined, compressed, bfloat16 or not on this
+        machine."""
         part, start, size, *_ = self.first.locate(video_id)
         is_readable = part.is_plain and self.infos[0].dtype != BFLOAT16
         if self._others or not is_readable or "://" in self._url:

@@ -59,7 +59,7 @@ class Hdf5Boxes(Container):
         name, colon, path = place.partition(":")
         if not name or not colon or not path.strip("/"):
             raise UsageError(f"the place {place!r} of {slot!r} is not FILE:/ARRAY")
-        check_within_folder(slot, place, place.partition(":")[0])
+        check_within_folder(slot, place, name)
 
     def check_key(self, key: str) -> str | None:
         return plain_name_problem(key)

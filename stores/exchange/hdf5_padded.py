@@ -48,7 +48,7 @@ class Hdf5Padded(Container):
                 f"the place {place!r} of {slot!r} is not FILE:/ARRAY",
                 hint=f"for instance --place '{slot}=features.hdf5:/features'",
             )
-        check_within_folder(slot, place, place.partition(":")[0])
+        check_within_folder(slot, place, name)
 
     def open(self, path: Path, slots: Sequence[Slot], raw_dtype: str | None) -> "Hdf5PaddedSource":
         del raw_dtype

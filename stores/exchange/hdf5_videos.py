@@ -39,13 +39,13 @@ class Hdf5Videos(Container):
 
     def check_place(self, slot: str, place: str) -> None:
         super().check_place(slot, place)
-        _, colon, path = place.partition(":")
+        name, colon, path = place.partition(":")
         if not colon or path.count(_KEY) != 1:
             raise UsageError(
                 f"the place {place!r} of {slot!r} is not FILE:/PATH with {_KEY} once in the path",
                 hint=f"for instance --place '{slot}=features.hdf5:/{_KEY}'",
             )
-        check_within_folder(slot, place, place.partition(":")[0])
+        check_within_folder(slot, place, name)
 
     def check_key(self, key: str) -> str | None:
         return plain_name_problem(key)

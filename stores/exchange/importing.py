@@ -1,7 +1,7 @@
 """From files in somebody's layout into a store: in batches, damaged videos quarantined."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vlpipe.stores.exchange.import_definitions import ImportChoice, define_featu
 from vlpipe.stores.exchange.keys import KeyTable
 from vlpipe.stores.exchange.layout import Slot
 from vlpipe.stores.exchange.registry import find_layout
-from vlpipe.stores.exchange.row_times import RowTimes
+from vlpipe.stores.exchange.row_times import RowTimes, SpanFiles
 from vlpipe.stores.feature_store import FeatureStore
 from vlpipe.stores.features import FeatureDefinition, Features
 from vlpipe.stores.foreign_arrays import ForeignArrayError
@@ -104,7 +104,11 @@ def import_features(
     rows that may not be stored, is quarantined with its reason, and the others go on.
     """
     started = time.monotonic()
-    _check_dtypes((dtypes or {}).values(), raw_dtype)
+    for dtype in (dtypes or {}).values():
+        _check_dtype("dtype", dtype, FEATURE_DTYPES)
+    if raw_dtype is not None:
+        numbers = [name for name in FEATURE_DTYPES if name != BFLOAT16]
+        _check_dtype("raw_dtype", raw_dtype, numbers)
     found = find_layout(layout)
     choice = ImportChoice(
         layout=found,
@@ -166,6 +170,7 @@ class _Import:
         self._store = store
         self._source = source
         self._times = times
+        self._span_files = SpanFiles()
         self._definitions = definitions
         self._slots = {slot.name: slot for slot in source.slots if slot.name in definitions}
         self._outcome = outcome
@@ -225,7 +230,9 @@ class _Import:
             rows = _narrowed(rows, definition)
             spans = sample.spans.get(slot)
             if spans is None:
-                spans = self._times.spans(self._slots[slot], sample.key, len(rows))
+                spans = self._times.spans(
+                    self._slots[slot], sample.key, len(rows), self._span_files
+                )
             writer.add(
                 video_id,
                 {definition.name: Features(rows, spans)},
@@ -310,14 +317,9 @@ def _videos(
     return named, unnamed, bad
 
 
-def _check_dtypes(dtypes: Iterable[str], raw_dtype: str | None) -> None:
-    numbers = [name for name in FEATURE_DTYPES if name != BFLOAT16]
-    for option, name, known in (
-        *(("dtype", name, FEATURE_DTYPES) for name in dtypes),
-        *([] if raw_dtype is None else [("raw_dtype", raw_dtype, numbers)]),
-    ):
-        if name not in known:
-            raise UsageError(f"{option} {name!r} is unknown, expected one of {', '.join(known)}")
+def _check_dtype(option: str, dtype: str, known: Sequence[str]) -> None:
+    if dtype not in known:
+        raise UsageError(f"{option} {dtype!r} is unknown, expected one of {', '.join(known)}")
 
 
 def _check_row_numbers(sample: Sample, slots: Mapping[str, Slot]) -> None:

@@ -39,10 +39,6 @@ class RowTimes:
 
     rates: Mapping[str, Fraction] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
-    # Open while the object lives: a list of many keys would otherwise be read for each of them.
-    _opened: dict[Path, Callable[[str], npt.NDArray[Any]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def rate(self, slot: Slot) -> Fraction | None:
         return self.rates.get(slot.name, self.rates.get("*", slot.rows_per_s))
@@ -65,15 +61,15 @@ class RowTimes:
             return {"spans": {"name": path.name, "sha256": file_sha256(path)}}
         return {"rows_per_s": str(self.rate(slot))}
 
-    def spans(self, slot: Slot, key: str, num_rows: int) -> npt.NDArray[np.float64]:
+    def spans(
+        self, slot: Slot, key: str, num_rows: int, files: "SpanFiles"
+    ) -> npt.NDArray[np.float64]:
         """[T, 2] float64 seconds; ForeignArrayError when the file has none that fit."""
         path = self.file(slot)
         if path is None:
             return spans_at(self.rate(slot) or Fraction(1), num_rows)
         try:
-            if path not in self._opened:
-                self._opened[path] = _open_spans(path)
-            spans = self._opened[path](key)
+            spans = files.read(path, key)
         except (ForeignArrayError, OSError) as error:
             raise ForeignArrayError(f"no spans in {path}: {error}") from None
         if spans.shape != (num_rows, 2):
@@ -81,6 +77,27 @@ class RowTimes:
                 f"spans in {path} have the shape {spans.shape}, expected ({num_rows}, 2)"
             )
         return np.ascontiguousarray(spans, np.float64)
+
+
+class SpanFiles:
+    """Files of spans that stay open during an import: the list of their keys would otherwise be
+    read again for each video. Nobody else has them, so they are closed when this goes."""
+
+    def __init__(self) -> None:
+        self._opened: dict[Path, Callable[[str], npt.NDArray[Any]]] = {}
+
+    def read(self, path: Path, key: str) -> npt.NDArray[Any]:
+        """The array of a key; ForeignArrayError, UsageError or OSError when there is none."""
+        if path not in self._opened:
+            self._opened[path] = _open_spans(path)
+        return self._opened[path](key)
+
+
+def _open_spans(path: Path) -> Callable[[str], npt.NDArray[Any]]:
+    if path.suffix == ".npz":
+        return NpzArchive(path).read
+    file = open_foreign_hdf5(path)
+    return lambda key: read_dataset(file, f"/{key}")
 
 
 def spans_at(rate: Fraction, num_rows: int) -> npt.NDArray[np.float64]:
@@ -98,11 +115,3 @@ def rows_at(
     found = np.searchsorted(other_spans[:, 0], middles, side="right") - 1
     numbers: npt.NDArray[np.int64] = np.maximum(found, 0)
     return numbers
-
-
-def _open_spans(path: Path) -> Callable[[str], npt.NDArray[Any]]:
-    """What gives the spans of a key. Nobody else has the file, so it is closed when this goes."""
-    if path.suffix == ".npz":
-        return NpzArchive(path).read
-    file = open_foreign_hdf5(path)
-    return lambda key: read_dataset(file, f"/{key}")

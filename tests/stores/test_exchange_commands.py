@@ -65,6 +65,9 @@ def test_failures_are_named_and_make_the_exit_code_1(tmp_path, capfd):
     assert (code, failure["video"], failure["slot"]) == (1, "b", "rgb")
 
 
+TWICE = "--place a={key}.npy --place b={key}.npy"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -91,33 +94,11 @@ def test_failures_are_named_and_make_the_exit_code_1(tmp_path, capfd):
             "leads out",
         ),
         (
-            [
-                "export",
-                "STORE",
-                "--layout",
-                "npy",
-                "--to",
-                "x",
-                "--place",
-                "a={key}.npy",
-                "--place",
-                "b={key}.npy",
-            ],
+            f"export STORE --layout npy --to x {TWICE}".split(),
             "more than one slot",
         ),
         (
-            [
-                "import",
-                "STORE",
-                "--layout",
-                "npy",
-                "--from",
-                ".",
-                "--place",
-                "a={key}.npy",
-                "--place",
-                "b={key}.npy",
-            ],
+            f"import STORE --layout npy --from . {TWICE}".split(),
             "more than one slot",
         ),
     ],
