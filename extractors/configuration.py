@@ -7,7 +7,12 @@ from typing import Any
 from vlpipe.extractors.device import parse_device
 from vlpipe.extractors.errors import WeightsMissing
 from vlpipe.extractors.extractor import Extractor
-from vlpipe.extractors.extractor_spec import ExtractorSpec, choose_weights, parse_config
+from vlpipe.extractors.extractor_spec import (
+    ExtractorConfig,
+    ExtractorSpec,
+    choose_weights,
+    parse_config,
+)
 from vlpipe.extractors.precision import parse_precision
 from vlpipe.extractors.registry import find_extractor
 from vlpipe.extractors.weights.folder import WeightsFolder
@@ -56,6 +61,7 @@ def _configure(
     parse_device(device)
     common = (parse_precision(precision), device, store_dtype)
     met: dict[str, tuple[str, ...]] = {}
+    missing: list[WeightsMissing] = []
 
     def configure(
         name: str, demanded: Mapping[str, Any], readers: tuple[str, ...]
@@ -65,12 +71,17 @@ def _configure(
         extractor = find_extractor(name)
         roles = met[extractor.name] = tuple(extractor.published_checkpoints())
         chosen = single_files.get(name) or _weights_of(extractor.name, roles, weights)
-        source, defaults = parse_source(chosen, extractor.published_checkpoints(), WeightsFolder())
-        config = parse_config(extractor, {**settings.get(name, {}), **demanded}, defaults)
+        wanted = {**settings.get(name, {}), **demanded}
+        try:
+            config, source = _settle(extractor, wanted, chosen)
+        except WeightsMissing as error:
+            # On without it: what else is in use says whether a misspelt key is why.
+            missing.append(error)
+            config, source = _settle(extractor, wanted, UNTRAINED)
         return ExtractorSpec(
             extractor,
             config,
-            choose_weights(extractor, config, source) if roles else WeightsSource(),
+            source,
             *common,
             is_compiled=is_compiled and extractor.is_compilable,
             sources={
@@ -79,15 +90,22 @@ def _configure(
             },
         )
 
-    try:
-        specs = [configure(name, {}, ()) for name in dict.fromkeys(names)]
-    except WeightsMissing:
-        # A misspelt key may be why: say so rather than where the checkpoint comes from.
-        _check_keys(weights, settings, met)
-        raise
+    specs = [configure(name, {}, ()) for name in dict.fromkeys(names)]
     _check_keys(weights, settings, met)
+    if missing:
+        raise missing[0]
     _check_features(specs)
     return specs
+
+
+def _settle(
+    extractor: type[Extractor], settings: Mapping[str, Any], weights: Weights
+) -> tuple[ExtractorConfig, WeightsSource]:
+    """Its configuration and the checkpoints that this one reads; WeightsMissing without them."""
+    published = extractor.published_checkpoints()
+    source, defaults = parse_source(weights, published, WeightsFolder())
+    config = parse_config(extractor, settings, defaults)
+    return config, choose_weights(extractor, config, source) if published else WeightsSource()
 
 
 def _check_features(specs: Sequence[ExtractorSpec]) -> None:

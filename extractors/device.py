@@ -24,6 +24,6 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise EnvironmentLacks(
             f"device {name!r} cannot be used here: {str(error).splitlines()[0]}",
-            hint="use --device cpu, or see `vlpipe doctor`",
+            hint="the device cpu is everywhere; `vlpipe doctor` shows what this machine has",
         ) from error
     return device

@@ -18,6 +18,7 @@ from vlpipe.extractors.precision import Precision
 from vlpipe.extractors.weights.source import WeightsSource
 from vlpipe.stores.errors import UsageError
 from vlpipe.stores.features import FeatureDefinition
+from vlpipe.stores.problems import problems_of
 
 if TYPE_CHECKING:
     from vlpipe.extractors.extractor import Extractor
@@ -160,13 +161,9 @@ def parse_config(
         config = extractor.Config.model_validate({**own, **settings})
         extractor.media_request(config)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']} (found {e['input']!r})"
-            for e in error.errors()
-        )
         known = ", ".join(extractor.Config.model_fields)
         raise UsageError(
-            f"configuration of extractor {extractor.name}: {problems}",
+            f"configuration of extractor {extractor.name}: {problems_of(error)}",
             hint=f"settings of {extractor.name}: {known}",
         ) from None
     except ValueError as error:

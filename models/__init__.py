@@ -15,7 +15,8 @@ models import torch, which takes seconds.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
+    from vlpipe.models.feature_slot import FeatureSlot
+    from vlpipe.models.model import Model, ModelConfig, PublishedResult
     from vlpipe.models.registry import (
         create_model,
         find_model,

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from vlpipe.models.caption_vocabulary import PADDING
 from vlpipe.models.decoding import beam_captions, greedy_captions
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.models.layers.bimodal_transformer import (
     BiModalDecoder,
     BiModalEncoder,
@@ -46,9 +47,10 @@ from vlpipe.models.layers.streams import (
     row_stride_s,
     rows_of_events,
     rows_or_zero,
+    stream_widths,
     windows_of,
 )
-from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
+from vlpipe.models.model import Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
 from vlpipe.models.published_layouts.bmt import published_key
 from vlpipe.models.published_layouts.bmt_anchors import AUDIO_ANCHORS_S, VIDEO_ANCHORS_S
@@ -197,10 +199,7 @@ class Bmt(Model):
     def settings_for(
         cls, config: ModelConfig, row_shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Any]:
-        found = {"video_width": int(torch.Size(row_shapes["rgb"]).numel())}
-        if "audio" in row_shapes:
-            found["audio_width"] = int(torch.Size(row_shapes["audio"]).numel())
-        return found
+        return stream_widths(row_shapes)
 
     @classmethod
     def prepare(

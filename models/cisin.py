@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.models.layers.bert import WIDTHS, Bert
 from vlpipe.models.layers.body_vectors import BodyVectors
 from vlpipe.models.layers.character_graph import (
@@ -38,7 +39,7 @@ from vlpipe.models.layers.character_scores import META_NUMBERS, Grounding, Track
 from vlpipe.models.layers.input_projection import InputProjection
 from vlpipe.models.layers.sequences import real_positions
 from vlpipe.models.layers.word_context import WordContext
-from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
+from vlpipe.models.model import Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
 from vlpipe.models.published_layouts.cisin import BERT_ENTRY, ENCODERS, NOT_READ, flat_key
 from vlpipe.models.registry import register
@@ -93,6 +94,10 @@ class CisinConfig(ModelConfig):
         return self
 
 
+def _optional(feature: str, description: str, row_shape: str) -> FeatureSlot:
+    return FeatureSlot(feature, description, is_optional=True, row_shapes=(row_shape,))
+
+
 @register("cisin")
 class Cisin(Model):
     """CiSIN; see the top of the file."""
@@ -104,17 +109,21 @@ class Cisin(Model):
     rows_may_be_none: ClassVar[bool] = True  # a clip without persons
     slots: ClassVar[Mapping[str, FeatureSlot]] = MappingProxyType(
         {
-            "face": FeatureSlot("track_faces", "the mean face of each track"),
-            "face_count": FeatureSlot("track_faces_count", "how many faces each track shows"),
-            "meta": FeatureSlot("person_track_table", "centre, area and length of each track"),
-            "motion": FeatureSlot("track_motion", "I3D's map in each track", is_optional=True),
-            "parts": FeatureSlot("body_parts", "vectors of 17 key points", is_optional=True),
-            "visible": FeatureSlot("body_parts_visible", "which are visible", is_optional=True),
-            "boxes": FeatureSlot("person_tracks", "all boxes of the tracks", is_optional=True),
-            "box_track": FeatureSlot("person_tracks_id", "the track of each box", is_optional=True),
-            "box_frame": FeatureSlot(
-                "person_tracks_frame", "the frame of each box", is_optional=True
+            "face": FeatureSlot("track_faces", "the mean face of each track", row_shapes=("F",)),
+            "face_count": FeatureSlot(
+                "track_faces_count", "how many faces each track shows", row_shapes=("",)
             ),
+            "meta": FeatureSlot(
+                "person_track_table",
+                "centre, area and length of each track",
+                row_shapes=(f"{META_NUMBERS}",),
+            ),
+            "motion": _optional("track_motion", "I3D's map in each track", "channels"),
+            "parts": _optional("body_parts", "vectors of 17 key points", "17 channels"),
+            "visible": _optional("body_parts_visible", "which are visible", "17"),
+            "boxes": _optional("person_tracks", "all boxes of the tracks", "4"),
+            "box_track": _optional("person_tracks_id", "the track of each box", ""),
+            "box_frame": _optional("person_tracks_frame", "the frame of each box", ""),
         }
     )
     training_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(

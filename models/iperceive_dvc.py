@@ -25,11 +25,12 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.models.layers.bi_sst import BiSst
 from vlpipe.models.layers.event_anchors import anchors_of
 from vlpipe.models.layers.streams import real_rows, row_stride_s
 from vlpipe.models.mdvc import AUDIO, CAPTIONING, VIDEO, Mdvc, MdvcConfig
-from vlpipe.models.model import FeatureSlot, ModelConfig, PublishedResult
+from vlpipe.models.model import ModelConfig, PublishedResult
 from vlpipe.models.published_files import without_parallel_prefix
 from vlpipe.models.published_layouts.bmt_anchors import AUDIO_ANCHORS_S
 from vlpipe.models.registry import register
@@ -69,7 +70,10 @@ class IperceiveDvc(Mdvc):
         {
             **Mdvc.slots,
             "commonsense": FeatureSlot(
-                "commonsense", "vectors of the objects in a frame", is_optional=True
+                "commonsense",
+                "vectors of the objects in a frame",
+                is_optional=True,
+                row_shapes=("channels",),
             ),
         }
     )

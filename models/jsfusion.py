@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.models.frame_rows import equidistant_rows, frames_with_sound
 from vlpipe.models.layers.frame_convolutions import FrameConvolutions, halved_sinusoids
 from vlpipe.models.layers.input_projection import InputProjection
@@ -44,7 +45,7 @@ from vlpipe.models.layers.joint_fusion import (
 )
 from vlpipe.models.layers.jsfusion_forms import BLANK, CHOICE, FORMS, RETRIEVAL
 from vlpipe.models.layers.padded_rnn import run_over_sequences, standing_positions
-from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
+from vlpipe.models.model import Model, ModelConfig, PublishedResult
 from vlpipe.models.pair_scores import Encoded
 from vlpipe.models.published_files import fill, without_parallel_prefix
 from vlpipe.models.published_layouts.jsfusion import flat_key, from_tensorflow, with_defaults

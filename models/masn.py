@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlpipe.models.clips import ChangingSlot, ClipChoice, aligned_clips, clip_spans
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.models.layers.answers import (
     ANSWER_SET,
     COUNT,
@@ -41,11 +42,12 @@ from vlpipe.models.layers.bilinear_attention import BilinearAttention, NodeSide
 from vlpipe.models.layers.sequences import masked_softmax, real_positions, sinusoids
 from vlpipe.models.layers.weight_norm import WeightNormLinear
 from vlpipe.models.layers.word_fusion import AttentionPool, WordFusion
-from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
+from vlpipe.models.model import Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
 from vlpipe.models.published_layouts.masn import NOT_READ, published_key
 from vlpipe.models.registry import register
 from vlpipe.stores import Features
+from vlpipe.stores.errors import UsageError
 
 _BOX_NUMBERS = 6  # x0/w, y0/h, x1/w, y1/h, width/w, height/h
 _CODE_WIDTH = 64
@@ -228,6 +230,14 @@ class Stream(nn.Module):
         return self.attention.node_side(self.graph(nodes, node_mask), node_mask)
 
 
+def _global_rows(channels: str) -> tuple[str, ...]:
+    return (channels, f"{channels} height width", f"{channels} time height width")
+
+
+def _local_rows(channels: str) -> tuple[str, ...]:
+    return (f"objects {channels}", *_global_rows(channels)[1:])
+
+
 @register("masn")
 class Masn(Model):
     """MASN for one task; see the top of the file."""
@@ -248,12 +258,23 @@ class Masn(Model):
     Config: ClassVar[type[ModelConfig]] = MasnConfig
     slots: ClassVar[Mapping[str, FeatureSlot]] = MappingProxyType(
         {
-            "appearance_global": FeatureSlot("resnet152", "a row or a map of each clip's frame"),
-            "appearance_local": FeatureSlot("objects", "N objects a row, or a feature map"),
-            "motion_global": FeatureSlot("i3d_resnet50", "a row or a map of each clip"),
-            "motion_local": FeatureSlot("objects_motion", "motion of those objects, or a map"),
+            "appearance_global": FeatureSlot(
+                "resnet152", "a row or a map of each clip's frame", row_shapes=_global_rows("A")
+            ),
+            "appearance_local": FeatureSlot(
+                "objects", "objects in each row, or a feature map", row_shapes=_local_rows("A")
+            ),
+            "motion_global": FeatureSlot(
+                "i3d_resnet50", "a row or a map of each clip", row_shapes=_global_rows("M")
+            ),
+            "motion_local": FeatureSlot(
+                "objects_motion", "motion of those objects, or a map", row_shapes=_local_rows("M")
+            ),
             "boxes": FeatureSlot(
-                "objects_spatial", "six numbers of each object's box", is_optional=True
+                "objects_spatial",
+                "six numbers of each object's box",
+                is_optional=True,
+                row_shapes=(f"objects {_BOX_NUMBERS}",),
             ),
         }
     )
@@ -303,8 +324,18 @@ class Masn(Model):
             "appearance_width": row_shapes["appearance_global"][0],
             "motion_width": row_shapes["motion_global"][0],
         }
-        local = row_shapes["appearance_local"]
-        return found | {"num_objects": local[0] if len(local) == 2 else grid * grid}
+        objects = {
+            slot: shape[0] if len(shape) == 2 else grid * grid  # the cells of a map
+            for slot, shape in row_shapes.items()
+            if slot in ("appearance_local", "motion_local", "boxes")
+        }
+        if len(set(objects.values())) > 1:
+            named = ", ".join(f"{slot} {count}" for slot, count in objects.items())
+            raise UsageError(
+                f"model 'masn' reads the same objects from all its slots, found: {named}",
+                hint="extract them with one boxes_per_frame; from maps, model.grid is cells a side",
+            )
+        return found | {"num_objects": objects["appearance_local"]}
 
     @classmethod
     def prepare(

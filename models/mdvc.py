@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from vlpipe.models.caption_vocabulary import PADDING
 from vlpipe.models.decoding import beam_captions, greedy_captions
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.models.layers.caption_loss import smoothed_caption_loss
 from vlpipe.models.layers.caption_transformer import CaptionMemory, Decoder, Encoder
 from vlpipe.models.layers.multihead_attention import positions
 from vlpipe.models.layers.spoken_words import spoken_words, words_of_events
-from vlpipe.models.layers.streams import real_rows, rows_of_events, rows_or_zero
-from vlpipe.models.model import FeatureSlot, Model, ModelConfig, PublishedResult
+from vlpipe.models.layers.streams import real_rows, rows_of_events, rows_or_zero, stream_widths
+from vlpipe.models.model import Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
 from vlpipe.models.published_layouts.mdvc import published_key
 from vlpipe.models.registry import register
@@ -74,7 +75,9 @@ class Mdvc(Model):
             "rgb": FeatureSlot("i3d_rgb", "a row for each 0.96 s of picture"),
             "flow": FeatureSlot("i3d_flow", "a row for each 0.96 s of motion", is_optional=True),
             "audio": FeatureSlot("vggish", "a row for each 0.96 s of sound", is_optional=True),
-            "speech": FeatureSlot("speech_words", "the words spoken", is_optional=True),
+            "speech": FeatureSlot(
+                "speech_words", "the words spoken", is_optional=True, row_shapes=("letters",)
+            ),
         }
     )
     training_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -119,10 +122,7 @@ class Mdvc(Model):
     def settings_for(
         cls, config: ModelConfig, row_shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Any]:
-        found = {"video_width": int(torch.Size(row_shapes["rgb"]).numel())}
-        if "audio" in row_shapes:
-            found["audio_width"] = int(torch.Size(row_shapes["audio"]).numel())
-        return found
+        return stream_widths(row_shapes)
 
     @classmethod
     def prepare(

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from vlpipe.models.feature_slot import FeatureSlot
 from vlpipe.stores import Features
 
 
@@ -19,19 +20,6 @@ class ModelConfig(BaseModel):
     """Base of the settings of a model: frozen, unknown names refused, round-trips through JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSlot:
-    """One input of a model that comes from a store.
-
-    feature: the feature it takes by default; `--set features.SLOT=NAME` takes another, with
-        `--set features.SLOT=none` an optional one is left out.
-    """
-
-    feature: str
-    description: str
-    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

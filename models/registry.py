@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlpipe.models.model import Model, ModelConfig
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.problems import problems_of
 from vlpipe.stores.registry import Registry
 
 _models: Registry[type[Model]] = Registry("model", "vlpipe.models", "`vlpipe models ls` lists all")
@@ -44,12 +45,8 @@ def parse_config(model: type[Model], settings: Mapping[str, Any]) -> ModelConfig
     try:
         return model.Config(**settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, found['loc'])) or 'settings'}: {found['msg']}"
-            for found in error.errors()
-        )
         raise UsageError(
-            f"model {model.name!r}: {problems}",
+            f"model {model.name!r}: {problems_of(error)}",
             hint=f"its settings: {', '.join(model.Config.model_fields)}",
         ) from error
 

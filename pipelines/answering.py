@@ -12,7 +12,7 @@ from vlpipe.models.tasks import Record
 from vlpipe.models.tasks.question_answering import QuestionAnswering
 from vlpipe.pipelines.media_features import features_like
 from vlpipe.pipelines.training.data import ExampleDataset, PreparedVideos, batch_loader
-from vlpipe.pipelines.training.evaluation import choose_device
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.material import Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores import FeatureStore
@@ -80,5 +80,5 @@ def _find_video(
     raise UsageError(
         f"{video!r} is neither a video of {material.store.url} with all features of the run, nor a "
         "media file",
-        hint="vlpipe store info STORE lists what there is",
+        hint="vlpipe store ls STORE --videos lists what there is",
     )

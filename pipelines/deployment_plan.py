@@ -20,6 +20,7 @@ from vlpipe.pipelines.ingestion import IngestionJob
 from vlpipe.pipelines.store_care import StoreCareJob
 from vlpipe.stores.datasets import dataset_class
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
+from vlpipe.stores.problems import problems_of
 
 PACKAGED_PLAN = Path(__file__).with_name("prefect.yaml")
 
@@ -100,9 +101,9 @@ class DeploymentPlan(_Strict):
                 f"{', '.join(self.parameters) or 'none'}, expected `job`"
             )
         try:
-            job = _job_class(self.stage)(**self.parameters["job"])
-        except (ValidationError, TypeError) as error:
-            raise UsageError(f"deployment {self.full_name}: {_problems(error)}") from error
+            job = _job_class(self.stage).model_validate(self.parameters["job"])
+        except ValidationError as error:
+            raise UsageError(f"deployment {self.full_name}: {problems_of(error)}") from error
         return with_absolute_paths(job)
 
 
@@ -137,10 +138,11 @@ def read_plan(path: Path = PACKAGED_PLAN, only: Sequence[str] = ()) -> Plan:
     if not isinstance(content, dict) or not isinstance(content.get("deployments"), list):
         raise UsageError(f"{path} has no list of deployments", hint="see docs/operations.md")
     try:
-        deployments = [DeploymentPlan(**d) for d in _filled(content["deployments"], path)]
-        pools = [WorkPool(**p) for p in _filled(content.get("work_pools", []), path)]
-    except (ValidationError, TypeError) as error:
-        raise UsageError(f"{path}: {_problems(error)}") from error
+        filled = _filled(content["deployments"], path)
+        deployments = [DeploymentPlan.model_validate(d) for d in filled]
+        pools = [WorkPool.model_validate(p) for p in _filled(content.get("work_pools", []), path)]
+    except ValidationError as error:
+        raise UsageError(f"{path}: {problems_of(error)}") from error
     chosen = _chosen(path, deployments, only)
     known = {pool.name: pool for pool in pools}
     used = dict.fromkeys(deployment.work_pool.name for deployment in chosen)
@@ -248,9 +250,3 @@ def _check_names(job: BaseModel) -> None:
 
         find_model(job.model)
         find_task(job.task)  # type: ignore[attr-defined]  # what has a model has a task
-
-
-def _problems(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

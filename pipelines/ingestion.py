@@ -237,7 +237,7 @@ def _report(
 def _splits(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
     sums: dict[str, dict[str, float]] = {}
     for row in rows:
-        nothing = dict.fromkeys(("videos", "on_disk", "usable", "seconds"), 0.0)
+        nothing: dict[str, float] = {"videos": 0, "on_disk": 0, "usable": 0, "seconds": 0.0}
         of_split = sums.setdefault(row["split"] or "", nothing)
         of_split["videos"] += 1
         of_split["on_disk"] += row["path"] is not None

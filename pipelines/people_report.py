@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vlpipe.extractors.errors import MediaError
 from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.pictures import data_address
 from vlpipe.pipelines.track_pictures import VideoTracks, track_colour, tracks_on_frames
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets import Video
+from vlpipe.stores.errors import UsageError, VideoMissing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +28,32 @@ class TrackFacts:
 
 @dataclass(frozen=True, slots=True)
 class VideoPeople:
-    """The tracks of one video. picture: a data address, None where nobody is tracked."""
+    """The tracks of one video. picture: a data address, None where nobody is tracked. problem: why
+    the video is not shown."""
 
     id: str
-    picture: str | None
-    tracks: tuple[TrackFacts, ...]
+    picture: str | None = None
+    tracks: tuple[TrackFacts, ...] = ()
+    problem: str | None = None
 
 
 def people_of(store: FeatureStore, videos: Sequence[Video]) -> Iterator[VideoPeople]:
-    """The tracks of each video, drawn on eight of its frames.
+    """The tracks of each video, drawn on eight of its frames, or why there are none: the store has
+    no `person_tracks` of it, or its file cannot be read.
 
-    Raises FeatureMissing or VideoMissing where the store has no `person_tracks` of it, MediaError
-    when a file cannot be read.
+    Raises FeatureMissing where the store has no `person_tracks` at all.
     """
+    reader = store["person_tracks"]
     for video in videos:
         if video.path is None:
             continue
-        tracks = VideoTracks.read(store, video.id)
-        _, spans = store["person_tracks"].read(video.id, with_spans=True)
-        picture = tracks_on_frames(video.path, tracks)
+        try:
+            tracks = VideoTracks.read(store, video.id)
+            _, spans = reader.read(video.id, with_spans=True)
+            picture = tracks_on_frames(video.path, tracks)
+        except (VideoMissing, MediaError) as error:
+            yield VideoPeople(video.id, problem=error.message)
+            continue
         facts = []
         for track in np.unique(tracks.ids).tolist():
             of_track = spans[tracks.ids == track]
@@ -61,12 +70,25 @@ def people_of(store: FeatureStore, videos: Sequence[Video]) -> Iterator[VideoPeo
         yield VideoPeople(video.id, address, tuple(facts))
 
 
-def write_people_report(path: Path, store: FeatureStore, videos: Sequence[Video]) -> Path:
-    """Writes the report of these videos and returns its path; raises as `people_of`."""
-    return render(
+def write_people_report(
+    path: Path, store: FeatureStore, videos: Sequence[Video]
+) -> list[VideoPeople]:
+    """Writes the report of these videos and returns what is in it.
+
+    Raises UsageError if not one of them can be shown, FeatureMissing as `people_of`.
+    """
+    people = list(people_of(store, videos))
+    if all(video.problem is not None for video in people):
+        why = f": {people[0].problem}" if people else ""
+        raise UsageError(
+            f"none of {len(people)} videos has person tracks to show in {store.url}{why}",
+            hint="vlpipe extract --features person_tracks makes them",
+        )
+    render(
         "people.html.j2",
         path,
         url=store.url,
         is_untrained=store["person_tracks"].info.is_untrained,
-        videos=list(people_of(store, videos)),
+        videos=people,
     )
+    return people

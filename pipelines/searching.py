@@ -20,7 +20,7 @@ from vlpipe.pipelines.encoded_videos import Chunk, EncodedVideos, encode_videos
 from vlpipe.pipelines.extraction.observer import Observer
 from vlpipe.pipelines.media_features import features_like
 from vlpipe.pipelines.training.data import PreparedVideos, available_examples
-from vlpipe.pipelines.training.evaluation import choose_device
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.material import Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores import FeatureStore
@@ -180,7 +180,7 @@ class _Search:
         if not ids:
             raise UsageError(
                 f"no video of {store.url} has the features of the run: {', '.join(features)}",
-                hint="vlpipe store info STORE lists what is there",
+                hint="vlpipe store ls STORE --videos lists what is there",
             )
         prepared = self._prepared(store)
         chunks = EncodedVideos(self.run, store, features)(

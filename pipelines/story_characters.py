@@ -17,7 +17,7 @@ from vlpipe.pipelines.html_pages import render
 from vlpipe.pipelines.media_features import features_like
 from vlpipe.pipelines.story_pictures import ShownStory, frame_rate, show_story
 from vlpipe.pipelines.training.data import ExampleDataset, PreparedVideos, batch_loader
-from vlpipe.pipelines.training.evaluation import choose_device
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.material import Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.stores import FeatureStore
@@ -168,7 +168,7 @@ def _find_clips(material: Material, clips: Sequence[str], folder: Path, device: 
             raise UsageError(
                 f"{clip!r} is neither a video of {material.store.url} with all features of the "
                 "run, nor a media file",
-                hint="vlpipe store info STORE lists what there is",
+                hint="vlpipe store ls STORE --videos lists what there is",
             )
     if new:
         made = features_like(material, new, folder, device=device)

@@ -89,6 +89,13 @@ class FeatureDefinition:
         """Whether the rows come from random weights, their own or those of a source."""
         return _is_untrained(self.provenance)
 
+    @property
+    def weights(self) -> str:
+        """`untrained`, `checkpoint`, or `-` where no network of ours made the rows."""
+        if self.is_untrained:
+            return "untrained"
+        return "checkpoint" if _has_checkpoint(self.provenance) else "-"
+
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON; `from_json` is its inverse."""
         return {
@@ -108,6 +115,13 @@ class FeatureDefinition:
             dimensions=tuple(value["dimensions"]),
             provenance=value["provenance"],
         )
+
+
+def _has_checkpoint(provenance: Mapping[str, Any]) -> bool:
+    weights, sources = provenance.get("weights"), provenance.get("sources")
+    if isinstance(weights, Mapping) and weights.get("sha256"):
+        return True
+    return isinstance(sources, Mapping) and any(map(_has_checkpoint, sources.values()))
 
 
 def _is_untrained(provenance: Mapping[str, Any]) -> bool:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlpipe.stores.errors import UsageError
+
 
 class KeysValues(NamedTuple):
     """keys, values: (B, heads, S, inner / heads) of a memory of S rows."""
@@ -36,6 +38,11 @@ class MultiHeadAttention(nn.Module):
         self, query_width: int, memory_width: int, inner: int, heads: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        if inner % heads:
+            raise UsageError(
+                f"{heads} attention heads cannot share {inner} channels evenly",
+                hint=f"heads that divide {inner}: --set model.heads=N",
+            )
         self.heads = heads
         self.query = nn.Linear(query_width, inner)
         self.key = nn.Linear(memory_width, inner)

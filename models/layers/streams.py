@@ -1,7 +1,8 @@
 """Rows of sound and picture side by side: which are real, and which belong to an event."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlpipe.stores import Features
+from vlpipe.stores.errors import UsageError
 
 PADDED_ROW = 1.0
 """What rows of padding hold in the published code: the id of the word for padding."""
@@ -95,6 +97,20 @@ def row_stride_s(features: Features) -> float | None:
     if len(spans) > 1:
         return float(np.median(np.diff(spans[:, 0])))
     return float(spans[0, 1] - spans[0, 0]) if len(spans) else None
+
+
+def stream_widths(row_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The settings `video_width` and, with sound, `audio_width`, by the slots rgb, flow and audio,
+    whose rows are read flat. Raises UsageError where flow cannot be added to rgb."""
+    widths = {slot: math.prod(shape) for slot, shape in row_shapes.items()}
+    if widths.get("flow", widths["rgb"]) != widths["rgb"]:
+        raise UsageError(
+            f"rows of flow are added to those of rgb, and have {widths['flow']} numbers instead of "
+            f"{widths['rgb']}",
+            hint="--set features.flow=NAME takes another feature, --set features.flow=none none",
+        )
+    found = {"video_width": widths["rgb"]}
+    return found | ({"audio_width": widths["audio"]} if "audio" in widths else {})
 
 
 def rows_or_zero(

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from vlpipe.models.tasks.task import Task, TaskSettings
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.problems import problems_of
 from vlpipe.stores.registry import Registry
 
 _tasks: Registry[type[Task[Any]]] = Registry("task", "vlpipe.models.tasks")
@@ -40,11 +41,7 @@ def parse_task_settings(task: type[Task[Any]], settings: Mapping[str, Any]) -> T
     try:
         return task.Settings(**settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, found['loc'])) or 'settings'}: {found['msg']}"
-            for found in error.errors()
-        )
         known = ", ".join(task.Settings.model_fields) or "none"
         raise UsageError(
-            f"task {task.name!r}: {problems}", hint=f"its settings: {known}"
+            f"task {task.name!r}: {problems_of(error)}", hint=f"its settings: {known}"
         ) from error

@@ -14,7 +14,7 @@ from vlpipe.pipelines.captioning.subtitles import subrip, webvtt
 from vlpipe.pipelines.captioning.telling import EventChoice, Teller
 from vlpipe.pipelines.extraction.observer import Observer
 from vlpipe.pipelines.media_features import features_like
-from vlpipe.pipelines.training.evaluation import choose_device
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.material import Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model, write_json
 from vlpipe.stores import FeatureStore

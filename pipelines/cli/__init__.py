@@ -51,8 +51,8 @@ def run(arguments: list[str]) -> int:
     except VlpipeError as error:
         fail(error.message, error.hint)
         return error.exit_code
-    except Interrupted:
-        fail("interrupted; a store holds what was committed", "the same command carries on")
+    except Interrupted as interrupted:
+        fail("interrupted; what was committed is kept", str(interrupted))
         return INTERRUPTED_EXIT_CODE
     finally:
         signal.signal(signal.SIGINT, before)

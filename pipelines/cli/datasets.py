@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlpipe.pipelines.cli.count_progress import show_count
-from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
+from vlpipe.pipelines.cli.interruption import (
+    INTERRUPTED_EXIT_CODE,
+    SAME_COMMAND,
+    stop_on_interrupt,
+)
 from vlpipe.pipelines.cli.output import (
     AsJson,
     print_facts,
@@ -99,7 +103,7 @@ def ingest(
     else:
         _show_ingestion(found)
     if found.was_interrupted:
-        remark("interrupted; the same command carries on")
+        remark(f"interrupted; {SAME_COMMAND}")
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
     raise typer.Exit(0 if found.is_complete else 1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlpipe.pipelines.cli import job_options
-from vlpipe.pipelines.cli.interruption import stop_on_interrupt
+from vlpipe.pipelines.cli.interruption import SAME_COMMAND, stop_on_interrupt
 from vlpipe.pipelines.cli.output import (
     AsJson,
     print_facts,
@@ -108,7 +108,9 @@ def extract(
         "workers": dask_workers,
         "threads": dask_threads,
     }
-    if runner is not Runner.DASK and any((dask_address, dask_workers, dask_threads)):
+    if runner is not Runner.DASK and (
+        dask_cluster is not Cluster.LOCAL or any((dask_address, dask_workers, dask_threads))
+    ):
         raise UsageError("options of Dask were given", hint="--runner dask runs on it")
     job = job_options.build_job(
         paths=paths,
@@ -166,7 +168,7 @@ def show_summary(summary: "ExtractionSummary") -> None:
     if summary.missing:
         facts.append(("  not on disk", len(summary.missing)))
     if summary.not_reached:
-        facts.append(("  not reached", f"{summary.not_reached} (the same command carries on)"))
+        facts.append(("  not reached", f"{summary.not_reached} ({SAME_COMMAND})"))
     facts += [
         (f"{name} computed", f"{r.computed} of {r.used} frames ({r.share_saved:.0%} saved)")
         for name, r in summary.reuse.items()
@@ -178,10 +180,7 @@ def show_summary(summary: "ExtractionSummary") -> None:
     print_facts(facts, title=summary.dataset)
     print_table(
         ("feature", "generation", "new rows", "weights"),
-        [
-            (name, f["generation"], f["rows"], "untrained" if f["is_untrained"] else "checkpoint")
-            for name, f in summary.features.items()
-        ],
+        [(name, f["generation"], f["rows"], f["weights"]) for name, f in summary.features.items()],
     )
     for name, reason in (summary.activated | summary.inactive).items():
         remark(f"{name}: {reason}")
@@ -239,7 +238,7 @@ def _show_plan(job: "ExtractionJob", *, as_json: bool) -> None:
                 spec.name,
                 " x ".join(map(str, d.row_shape)),
                 d.dtype,
-                "untrained" if d.is_untrained else "checkpoint",
+                d.weights,
             )
             for spec in plan.specs
             for d in plan.definitions[spec.name]

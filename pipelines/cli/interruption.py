@@ -1,4 +1,4 @@
-"""Ctrl-C: once to stop when the videos in flight are stored, twice to stop at once."""
+"""Ctrl-C: once to stop when the work in hand is kept, twice to stop at once."""
 
 import os
 import signal
@@ -10,32 +10,45 @@ from typing import NoReturn
 
 INTERRUPTED_EXIT_CODE = 130
 
+SAME_COMMAND = "the same command carries on"
+
+KEEPING_THE_STEP = "keeping the step in hand"
+"""What trainings do after the first Ctrl-C."""
+
 
 class Interrupted(BaseException):
-    """The user wants to stop now. Not KeyboardInterrupt: libraries turn that into exit code 1."""
+    """The user wants to stop now; its text says how to carry on.
+
+    Not KeyboardInterrupt: libraries turn that into exit code 1.
+    """
 
 
 def raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
     """The handler of SIGINT outside long work."""
     del number, frame
-    raise Interrupted
+    raise Interrupted(SAME_COMMAND)
 
 
 @contextmanager
-def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) sets `stop`, the second raises Interrupted."""
+def stop_on_interrupt(
+    stop: threading.Event,
+    *,
+    finishing: str = "finishing and storing the videos in flight",
+    later: str = SAME_COMMAND,
+) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) sets `stop`, the second raises Interrupted.
+
+    finishing: what happens after the first. later: how to carry on after either.
+    """
+    text = f"\ninterrupted: {finishing}; once more to stop at once; {later}\n"
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
         if stop.is_set():
-            raise Interrupted
+            raise Interrupted(later)
         stop.set()
         # Not through the console: this may interrupt a write to it.
-        os.write(
-            2,
-            b"\ninterrupted: finishing and storing the videos in flight; "
-            b"once more to stop at once; the same command carries on later\n",
-        )
+        os.write(2, text.encode())
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -110,6 +110,7 @@ def build_job(
     from pydantic import ValidationError
 
     from vlpipe.pipelines.extraction.job import ExtractionJob
+    from vlpipe.stores.problems import problems_of
 
     names = _names(features or ())
     given = parse_settings(settings or ())
@@ -136,11 +137,14 @@ def build_job(
             **fields,
         )
     except ValidationError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(problems_of(error)) from None
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`resnet152.fps=6` as {"resnet152": {"fps": 6}}; values are JSON, lists also `a,b`."""
+    """`resnet152.fps=6` as {"resnet152": {"fps": 6}}.
+
+    Values are JSON, lists also `a,b`, `none` is JSON's null.
+    """
     settings: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, is_assignment, value = text.partition("=")
@@ -149,7 +153,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise UsageError(f"--set {text!r}: expected EXTRACTOR.KEY=VALUE, as resnet152.fps=6")
         parsed: Any
         try:
-            parsed = json.loads(value)
+            parsed = None if value.lower() == "none" else json.loads(value)
         except ValueError:
             parsed = value.split(",") if "," in value else value
         settings.setdefault(extractor, {})[key] = parsed

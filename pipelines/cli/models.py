@@ -48,9 +48,14 @@ def show(name: Annotated[str, typer.Argument(help="The model.")], as_json: AsJso
         ]
     )
     print_table(
-        ("features.SLOT", "default", "what"),
+        ("features.SLOT", "default", "row", "what"),
         [
-            (s["slot"], s["feature"], s["what"] + (" (optional)" if s["is_optional"] else ""))
+            (
+                s["slot"],
+                s["feature"],
+                s["row"] or "any",
+                s["what"] + (" (optional)" if s["is_optional"] else ""),
+            )
             for s in facts["slots"]
         ],
     )
@@ -76,6 +81,7 @@ def _facts(model: type["Model"]) -> dict[str, Any]:
             {
                 "slot": slot,
                 "feature": wanted.feature,
+                "row": wanted.rows_in_words,
                 "what": wanted.description,
                 "is_optional": wanted.is_optional,
             }

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vlpipe.stores.errors import UsageError
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 SCHEMA_VERSION = 1
@@ -49,6 +51,16 @@ def fail(message: str, hint: str | None = None) -> None:
 def remark(message: str) -> None:
     """One line on stderr."""
     messages().print(Text(message))
+
+
+def confirm(question: str) -> None:
+    """Goes on if the user says yes; ends the command if not. UsageError if nobody can answer."""
+    try:
+        is_agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # the end of what could be read
+        raise UsageError(f"nobody answered: {question}", hint="--yes does it unasked") from None
+    if not is_agreed:
+        raise typer.Abort
 
 
 def print_json(value: dict[str, Any]) -> None:

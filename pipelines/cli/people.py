@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vlpipe.pipelines.cli.output import AsJson, print_json
+from vlpipe.pipelines.cli.output import AsJson, print_json, remark
 
 EXAMPLE = "Example:  vlpipe people people-store clips/ --out people.html"
 
@@ -26,8 +26,13 @@ def people(
 
     videos = FolderDataset.from_paths(media).videos()
     with FeatureStore.open(store) as opened:
-        path = write_people_report(out, opened, videos)
+        shown = write_people_report(out, opened, videos)
     if as_json:
-        print_json({"report": str(path), "videos": [video.id for video in videos]})
-    else:
-        typer.echo(f"report: {path}")
+        left_out = {video.id: video.problem for video in shown if video.problem is not None}
+        ids = [video.id for video in shown if video.problem is None]
+        print_json({"report": str(out), "videos": ids, "left_out": left_out})
+        return
+    for video in shown:
+        if video.problem is not None:
+            remark(f"left out: {video.id}: {video.problem}")
+    typer.echo(f"report: {out}")

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlpipe.pipelines.cli import training_options
-from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
+from vlpipe.pipelines.cli.interruption import (
+    INTERRUPTED_EXIT_CODE,
+    KEEPING_THE_STEP,
+    stop_on_interrupt,
+)
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, remark
 from vlpipe.pipelines.prefect_server import configured_server
 
@@ -71,5 +75,8 @@ def _retrain(job: "RetrainingJob", *, is_flow: bool) -> "Retraining":
         from vlpipe.pipelines.training.retraining import retrain as run
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+    with (
+        stop_on_interrupt(stop, finishing=KEEPING_THE_STEP),
+        show_training(is_plain=is_plain) as observer,
+    ):
         return run(job, observer=observer, stop=stop)

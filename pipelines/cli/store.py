@@ -7,6 +7,7 @@ import typer
 from vlpipe.pipelines.cli import store_care, store_exchange
 from vlpipe.pipelines.cli.output import (
     AsJson,
+    confirm,
     print_facts,
     print_json,
     print_table,
@@ -59,7 +60,7 @@ def list_(
                 " x ".join(map(str, f["row_shape"])),
                 f["dtype"],
                 readable_bytes(f["bytes"]),
-                "untrained" if f["is_untrained"] else "checkpoint",
+                f["weights"],
             )
             for f in facts
         ],
@@ -124,7 +125,7 @@ def verify(
             num_lost = len({(p.feature, p.video_id) for p in report.problems if p.area == "video"})
             if num_lost and not yes:
                 question = f"Put {num_lost} damaged videos of {url} back to missing?"
-                typer.confirm(question, abort=True, err=True)
+                confirm(question)
             report = store.verify(repair=True)
     if as_json:
         print_json({"store": url, "is_sound": report.is_sound} | dataclasses.asdict(report))
@@ -287,7 +288,7 @@ def remove(
             _require_known(store, ids)
         dropped = [] if feature is None or ids else _generations(store, feature)
         if not yes:
-            typer.confirm(f"Delete {what} from {url}?", abort=True, err=True)
+            confirm(f"Delete {what} from {url}?")
         if ids:
             features = [feature] if feature else None
             store.delete(ids, features=features, reason=reason, purge=purge)
@@ -355,6 +356,7 @@ def _features(store: "FeatureStore") -> list[dict[str, Any]]:
             "dtype": found.dtype,
             "bytes": found.num_bytes,
             "is_untrained": found.is_untrained,
+            "weights": found.definition.weights,
         }
         for name in store.feature_names
         for found in store.generations(name)

@@ -1,13 +1,19 @@
 """`vlpipe train`: a model learns a task from a store's features and a dataset's annotations."""
 
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlpipe.pipelines.cli import training_options
-from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
+from vlpipe.pipelines.cli.interruption import (
+    INTERRUPTED_EXIT_CODE,
+    KEEPING_THE_STEP,
+    SAME_COMMAND,
+    stop_on_interrupt,
+)
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, print_table, remark
 from vlpipe.pipelines.prefect_server import configured_server
 from vlpipe.stores.errors import UsageError
@@ -67,7 +73,7 @@ def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
 
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+    with _stopping(stop, _resuming(job.out)), show_training(is_plain=is_plain) as observer:
         if is_flow:
             from vlpipe.pipelines.train_flow import run_as_flow
 
@@ -84,7 +90,7 @@ def _resume(run: Path) -> "TrainingOutcome":
 
     stop = threading.Event()
     is_plain = RunFolder(run).job().settings.devices > 1
-    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+    with _stopping(stop, _resuming(run)), show_training(is_plain=is_plain) as observer:
         return resume_training(run, observer=observer, stop=stop)
 
 
@@ -98,8 +104,16 @@ def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
         raise UsageError(f"--seeds {seeds!r} are no numbers", hint="--seeds 1,2,3") from error
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+    with _stopping(stop, SAME_COMMAND), show_training(is_plain=is_plain) as observer:
         return run_sweep(job, numbers, observer=observer, stop=stop)
+
+
+def _resuming(run: Path) -> str:
+    return f"`vlpipe train --resume {run}` carries on"
+
+
+def _stopping(stop: threading.Event, later: str) -> AbstractContextManager[None]:
+    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=later)
 
 
 def _finish(outcome: "TrainingOutcome", *, as_json: bool) -> None:
@@ -121,7 +135,7 @@ def _finish(outcome: "TrainingOutcome", *, as_json: bool) -> None:
         for note in RunFolder(outcome.run).task().notes():
             remark(f"note: {note}")
     if outcome.was_interrupted:
-        remark(f"interrupted; `vlpipe train --resume {outcome.run}` carries on")
+        remark(f"interrupted; {_resuming(outcome.run)}")
     raise typer.Exit(INTERRUPTED_EXIT_CODE if outcome.was_interrupted else 0)
 
 
@@ -138,5 +152,5 @@ def _finish_sweep(sweep: "Sweep", *, as_json: bool) -> None:
             ],
         )
     if sweep.was_interrupted:
-        remark("interrupted; the same command carries on")
+        remark(f"interrupted; {SAME_COMMAND}")
     raise typer.Exit(INTERRUPTED_EXIT_CODE if sweep.was_interrupted else 0)

@@ -4,13 +4,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlpipe.pipelines.cli.interruption import INTERRUPTED_EXIT_CODE, stop_on_interrupt
+from vlpipe.pipelines.cli.interruption import (
+    INTERRUPTED_EXIT_CODE,
+    KEEPING_THE_STEP,
+    stop_on_interrupt,
+)
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, remark
 from vlpipe.pipelines.cli.training_progress import training_bar
 from vlpipe.pipelines.prefect_server import configured_server
@@ -101,7 +105,7 @@ def train_commonsense(
 def _train(job: "CommonsenseJob", *, is_flow: bool) -> "CommonsenseOutcome":
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+    with _stopping(stop, job.out), show_training(is_plain=is_plain) as observer:
         if is_flow:
             from vlpipe.pipelines.train_commonsense_flow import run_commonsense_as_flow
 
@@ -120,8 +124,16 @@ def _resume(run: Path) -> "CommonsenseOutcome":
 
     stop = threading.Event()
     is_plain = open_commonsense(RunFolder(run))[0].settings.devices > 1
-    with stop_on_interrupt(stop), show_training(is_plain=is_plain) as observer:
+    with _stopping(stop, run), show_training(is_plain=is_plain) as observer:
         return resume_commonsense_training(run, observer=observer, stop=stop)
+
+
+def _resuming(run: Path) -> str:
+    return f"`vlpipe train-commonsense --resume {run}` carries on"
+
+
+def _stopping(stop: threading.Event, run: Path) -> AbstractContextManager[None]:
+    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=_resuming(run))
 
 
 def _finish(outcome: "CommonsenseOutcome", *, as_json: bool) -> None:
@@ -139,7 +151,7 @@ def _finish(outcome: "CommonsenseOutcome", *, as_json: bool) -> None:
         )
         remark(f"use it with --features commonsense --weights vc_rcnn={outcome.checkpoints[-1]}")
     if outcome.was_interrupted:
-        remark(f"interrupted; `vlpipe train-commonsense --resume {outcome.run}` carries on")
+        remark(f"interrupted; {_resuming(outcome.run)}")
     raise typer.Exit(INTERRUPTED_EXIT_CODE if outcome.was_interrupted else 0)
 
 

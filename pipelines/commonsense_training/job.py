@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from pydantic import model_validator as validator
 
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.problems import problems_of
 
 
 class CommonsenseSettings(BaseModel):
@@ -114,9 +115,9 @@ class CommonsenseJob(BaseModel):
 def parse_job(**values: Any) -> CommonsenseJob:  # noqa: ANN401 - validated here
     """The job of these values; UsageError where they do not fit together."""
     try:
-        return CommonsenseJob(**values)
+        return CommonsenseJob.model_validate(values)
     except ValidationError as error:
-        raise UsageError(f"training of VC R-CNN: {_problems(error)}") from error
+        raise UsageError(f"training of VC R-CNN: {problems_of(error)}") from error
 
 
 def parse_commonsense_settings(
@@ -136,16 +137,13 @@ def parse_commonsense_settings(
         except ValueError:
             values[key.strip()] = text
     try:
-        return CommonsenseSettings(**values)
+        return CommonsenseSettings.model_validate(values)
     except ValidationError as error:
+        source = "" if config is None else f" ({config})"
         raise UsageError(
-            f"settings of the training: {_problems(error)}",
+            f"settings of the training{source}: {problems_of(error)}",
             hint=f"the settings: {', '.join(CommonsenseSettings.model_fields)}",
         ) from error
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from vlpipe.pipelines.commonsense_training.weights import (
     save_published,
     starting_weights,
 )
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.loop import make_fabric
 from vlpipe.pipelines.training.run_folder import RUN_VERSION, RunFolder, code_version
 from vlpipe.pipelines.training.state import read_state, write_state
@@ -88,6 +89,7 @@ def run_commonsense_training(
 def prepare_commonsense(job: CommonsenseJob) -> Path:
     """Checks all that the job names and makes the folder of its run; the folder comes back."""
     job = job.with_absolute_paths()
+    choose_device(job.settings.device, job.settings.devices)
     instances = read_instances(job.instances, min_objects=job.settings.min_objects)
     require_label_space(instances)
     require_images(instances, job.images)

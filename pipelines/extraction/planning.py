@@ -96,6 +96,7 @@ class Plan:
                     "row_shape": list(d.row_shape),
                     "dtype": d.dtype,
                     "is_untrained": d.is_untrained,
+                    "weights": d.weights,
                 }
                 for spec in self.specs
                 for d in self.definitions[spec.name]

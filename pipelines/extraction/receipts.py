@@ -159,6 +159,7 @@ def summarise(
                 "generation": d.generation,
                 "rows": rows[d.name],
                 "is_untrained": d.is_untrained,
+                "weights": d.weights,
             }
             for spec in plan.specs
             for d in plan.definitions[spec.name]

@@ -34,6 +34,7 @@ from vlpipe.pipelines.prefect_parts.automations import (  # noqa: E402
     put_automations,
 )
 from vlpipe.stores.errors import EnvironmentLacks, UsageError  # noqa: E402
+from vlpipe.stores.problems import problems_of  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,7 @@ def _prefect_deployment(plan: DeploymentPlan) -> RunnerDeployment:
             job_variables=plan.work_pool.job_variables,
         )
     except ValidationError as error:
-        problems = "; ".join(found["msg"] for found in error.errors())
-        raise UsageError(f"deployment {plan.name!r}: {problems}") from error
+        raise UsageError(f"deployment {plan.name!r}: {problems_of(error)}") from error
     deployment.storage = _Installed()
     return deployment
 

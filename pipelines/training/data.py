@@ -62,7 +62,7 @@ def require_examples(found: Available, what: str, store: FeatureStore) -> tuple[
     if not found.examples:
         raise UsageError(
             f"none of the {len(found.left_out)} {what} examples has its features in {store.url}",
-            hint="vlpipe extract makes them; vlpipe store info STORE lists what is there",
+            hint="vlpipe extract makes them; vlpipe store ls STORE --videos lists what is there",
         )
     return found.examples
 

@@ -9,6 +9,7 @@ import torch
 
 from vlpipe.models.tasks import Record
 from vlpipe.pipelines.training.data import ExampleDataset
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.loop import predict
 from vlpipe.pipelines.training.material import TEST, TRAIN, Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
@@ -94,13 +95,6 @@ def predict_split(
         model.to(chosen), task, data, settings.batch_size or 1, chosen,
         workers=settings.workers, on_batch=on_batch,
     )  # fmt: skip
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _write_published(run: RunFolder, material: Material, figure: float) -> None:

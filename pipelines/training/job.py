@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.problems import problems_of
 
 if TYPE_CHECKING:
     from vlpipe.models import Model, ModelConfig
@@ -127,18 +128,13 @@ def parse_settings(config: Path | None = None, changes: Iterable[str] = ()) -> T
             raise UsageError(f"{change!r} is no setting", hint="--set key=value")
         _put(values, key.strip().split("."), _value(text), change)
     try:
-        return TrainingSettings(**values)
-    except (ValidationError, TypeError) as error:
+        return TrainingSettings.model_validate(values)
+    except ValidationError as error:
+        source = "" if config is None else f" ({config})"
         raise UsageError(
-            f"settings of the training: {_problems(error)}",
+            f"settings of the training{source}: {problems_of(error)}",
             hint=f"the settings: {', '.join(TrainingSettings.model_fields)}",
         ) from error
-
-
-def _problems(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

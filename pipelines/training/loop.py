@@ -23,6 +23,7 @@ from vlpipe.models.tasks import Batch, Record, Task
 from vlpipe.pipelines.training.agreement import any_device
 from vlpipe.pipelines.training.data import EpochBatches, ExampleDataset, batch_loader, in_order
 from vlpipe.pipelines.training.determinism import deterministic_algorithms
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.log import TrainingLog
 from vlpipe.pipelines.training.material import Material, open_material
 from vlpipe.pipelines.training.run_folder import RunFolder, save_model
@@ -348,12 +349,14 @@ def predict(
 
 
 def make_fabric(device: str, devices: int, precision: str) -> Fabric:
-    """Fabric for these settings; several devices are processes of their own."""
+    """Fabric for these settings; several devices are processes of their own.
+
+    Raises EnvironmentLacks where this machine has not as many.
+    """
     # Its remarks about devices and precision go to nobody.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     names = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device, devices).type
     strategy = "auto" if devices == 1 else "ddp_spawn"
     chosen: Any = names[precision]
     return Fabric(accelerator=device, devices=devices, strategy=strategy, precision=chosen)

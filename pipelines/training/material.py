@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vlpipe.models import Model, ModelConfig, create_model, find_model
+from vlpipe.models.feature_slot import require_fitting_rows
 from vlpipe.models.registry import parse_config
 from vlpipe.models.tasks import Task, find_task
 from vlpipe.models.tasks.registry import parse_task_settings
@@ -138,6 +139,7 @@ def _write_run(survey: Survey, earlier: RunFolder | None) -> RunFolder:
     # A task tells more than every model of it wants to know.
     known = {k: v for k, v in task.model_settings().items() if k in model.Config.model_fields}
     row_shapes = {slot: store[feature].info.row_shape for slot, feature in slots.items()}
+    require_fitting_rows(model.name, model.slots, slots, row_shapes)
     derived = known | model.settings_for(own, row_shapes)
     config = parse_config(model, derived | settings.model)
     run = RunFolder(job.out)

@@ -14,7 +14,7 @@ from pydantic import Field
 from vlpipe.models import find_model
 from vlpipe.models.registry import parse_config
 from vlpipe.pipelines.training.data import ExampleDataset, PreparedVideos, available_examples
-from vlpipe.pipelines.training.evaluation import choose_device
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.job import TrainingJob
 from vlpipe.pipelines.training.loop import TrainingObserver, predict
 from vlpipe.pipelines.training.material import (

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,10 @@ class RunFolder:
             hint = f"--resume {self.path} carries it on" if self.facts.exists() else "--out DIR"
             raise UsageError(f"{self.path} is there already", hint=hint)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Deletes the folder with all that is in it."""
+        shutil.rmtree(self.path)
 
     def read_facts(self) -> dict[str, Any]:
         """What run.json says; UsageError if this is no run."""

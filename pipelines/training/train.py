@@ -10,7 +10,7 @@ from vlpipe.pipelines.training.job import TrainingJob
 from vlpipe.pipelines.training.loop import Silent, TrainingObserver, make_fabric, train
 from vlpipe.pipelines.training.material import TEST, VALIDATION, prepare_run
 from vlpipe.pipelines.training.run_folder import RunFolder
-from vlpipe.stores.errors import UsageError
+from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,17 @@ def run_training(
     stop: threading.Event | None = None,
     earlier: RunFolder | None = None,
 ) -> TrainingOutcome:
-    """Makes a run of the job; see `prepare_run` for `earlier`, `resume_training` for the rest."""
-    return resume_training(prepare_run(job, earlier).path, observer=observer, stop=stop)
+    """Makes a run of the job; see `prepare_run` for `earlier`, `resume_training` for the rest.
+
+    A run that cannot begin, for want of a device or a file that the job names, leaves no folder.
+    """
+    run = prepare_run(job, earlier)
+    try:
+        return resume_training(run.path, observer=observer, stop=stop)
+    except (UsageError, EnvironmentLacks):
+        if not run.state.exists():
+            run.remove()
+        raise
 
 
 def resume_training(

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,8 +181,14 @@ def slurm_cluster(devices: Sequence[str]) -> Any:  # noqa: ANN401 - dask-jobqueu
 
 
 def _connect(address: str) -> Client:
+    is_file = Path(address).is_file()
+    if not is_file and not re.search(r"://|:\d+$", address):
+        raise UsageError(
+            f"--dask-address {address}: there is no such scheduler file",
+            hint="`dask scheduler --scheduler-file FILE` writes one; or tcp://HOST:8786",
+        )
     try:
-        if Path(address).is_file():
+        if is_file:
             return Client(scheduler_file=address, set_as_default=False, name="vlpipe")
         return Client(address, set_as_default=False, name="vlpipe")
     except (OSError, ValueError) as error:
