@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from vlpipe.extractors import create_extractor
+from vlpipe.extractors.configuration import configure_extractors
 from vlpipe.extractors.errors import WeightsMissing, WeightsRejected
 from vlpipe.extractors.weights.checkpoint import Checkpoint, PublishedCheckpoint, sha256_of
 from vlpipe.extractors.weights.folder import WeightsFolder
@@ -104,6 +105,24 @@ def test_without_weights_nothing_runs_and_the_origin_is_named(tmp_path, monkeypa
     assert "resnet152-394f9c45.pth" in text
     assert "vlpipe weights add resnet152_imagenet1k_v1" in text
     assert "untrained" in text
+
+
+def test_what_is_misspelt_is_told_apart_from_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLPIPE_WEIGHTS", str(tmp_path))
+    names = ["resnet18", "objects_motion"]
+
+    def configure(settings, weights):
+        configure_extractors(names, weights=weights, settings=settings)
+
+    # Settings of what comes after, and of what that reads, are no mistake.
+    with pytest.raises(WeightsMissing, match="extractor resnet18"):
+        configure({"objects_motion": {"fps": 6}, "i3d_resnet50": {"resize": 128}}, {})
+    with pytest.raises(WeightsMissing, match="extractor resnet18"):
+        configure({}, {"i3d_resnet50": "untrained"})
+    with pytest.raises(UsageError, match=r"settings for vggish, .* resnet18, objects_motion, "):
+        configure({"vggish": {"postprocess": "pca"}}, {})
+    with pytest.raises(UsageError, match="weights for 'resnet81'"):
+        configure({}, {"resnet81": "untrained"})
 
 
 @pytest.mark.parametrize("weights", ["no_such_file.pt", "resnet18_imagenet1k_v1"])

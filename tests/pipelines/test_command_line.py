@@ -235,9 +235,9 @@ def test_odd_names_are_shown_as_they_are(capfd, tmp_path, clips):
 
 
 def test_settings_and_weights_are_parsed():
-    assert parse_settings(["a.x=3", "a.y=p,q", "b.z=null", "b.w=text"]) == {
+    assert parse_settings(["a.x=3", "a.y=p,q", "b.z=null", "b.v=none", "b.w=text"]) == {
         "a": {"x": 3, "y": ["p", "q"]},
-        "b": {"z": None, "w": "text"},
+        "b": {"z": None, "v": None, "w": "text"},
     }
     assert parse_weights(["untrained:3,vggish=a.pt", "vggish_pca=b=c.pt"]) == {
         "*": "untrained:3",

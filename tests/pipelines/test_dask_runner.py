@@ -294,6 +294,9 @@ def test_a_store_in_memory_and_a_scheduler_that_is_not_there_are_refused(make_si
             ["--runner", "dask", "--dask-address", "tcp://x:1", "--dask-workers", "2"],
             "runs already",
         ),
+        (["--dask-cluster", "slurm"], "--runner dask"),
+        (["--runner", "dask", "--dask-address", "nofile.json"], "no such scheduler file"),
+        (["--shard", "0/4"], "shard '0/4': expected k/n with k from 1 to n, as 3/16\n"),
     ],
 )
 def test_options_that_do_not_fit_together_are_explained(clips, capfd, words, said):

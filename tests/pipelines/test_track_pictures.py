@@ -1,5 +1,7 @@
 """Tracks drawn on frames, from a store and alone."""
 
+import json
+
 import numpy as np
 from drawn_figures import FigureDetector, crossing, make_clip
 
@@ -61,7 +63,7 @@ def test_frames_are_spread_over_those_with_tracks():
     assert choose_frames(tracks_at([], [], []), 4) == []
 
 
-def test_a_stored_video_shows_its_tracks(tmp_path, monkeypatch):
+def test_a_stored_video_shows_its_tracks(tmp_path, monkeypatch, capfd):
     entry = PersonDetectorEntry(
         build=lambda settings: FigureDetector(crossing()), has_keypoints=True
     )
@@ -96,6 +98,17 @@ def test_a_stored_video_shows_its_tracks(tmp_path, monkeypatch):
     assert html.count("data:image/jpeg;base64,") == 1
     assert html.count("background:#") == 2
     assert "Nobody is tracked" in html
+
+    # One video without tracks does not keep the others from being looked at.
+    new = make_clip(tmp_path / "new.mkv", [], frames=2)
+    assert run(["people", job.store, str(clip), str(new), "--out", str(out), "--json"]) == 0
+    text = capfd.readouterr().out
+    facts = json.loads(text[text.index("{") :])
+    assert facts["videos"] == ["crossing"]
+    assert list(facts["left_out"]) == ["new"]
+    assert "Not shown" in out.read_text(encoding="utf-8")
+    assert run(["people", job.store, str(new), "--out", str(tmp_path / "none.html")]) == 2
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_rows_of_one_frame():

@@ -12,6 +12,8 @@ import torch
 from made_training import make_dataset, make_job, make_store
 
 from vlpipe.pipelines.answering import answer_question
+from vlpipe.pipelines.training import devices
+from vlpipe.pipelines.training.devices import choose_device
 from vlpipe.pipelines.training.evaluation import evaluate_run
 from vlpipe.pipelines.training.job import parse_settings
 from vlpipe.pipelines.training.loop import Silent, make_fabric, train
@@ -21,7 +23,7 @@ from vlpipe.pipelines.training.schedule import LearningRate
 from vlpipe.pipelines.training.state import read_state
 from vlpipe.pipelines.training.train import resume_training, run_training
 from vlpipe.stores import FeatureStore
-from vlpipe.stores.errors import UsageError, VlpipeError
+from vlpipe.stores.errors import EnvironmentLacks, UsageError, VlpipeError
 
 TESTS = Path(__file__).parent.parent
 # Two epochs of six steps, the second with an incomplete group of batches.
@@ -227,12 +229,59 @@ def test_a_wrong_setting_is_named(place, change, message):
     assert not (place / "never").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ("init_from=nowhere.pth", VlpipeError, "nowhere.pth"),
+        ("word_vectors=nowhere.txt", VlpipeError, "nowhere.txt"),
+        ("device=cuda", EnvironmentLacks, "cuda"),
+        ("features.appearance_local=clips", UsageError, "rows of clips are .*'appearance_local'"),
+        ("features.appearance_global=objects", UsageError, "'appearance_global' .* takes A or A x"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(place, monkeypatch, change, error, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(error, match=message):
+        run_training(make_job(place, "count", *SHORT, change, out="not-begun"))
+    assert not (place / "not-begun").exists()
+
+
+def test_what_a_run_has_learnt_is_kept_when_it_cannot_go_on(place, monkeypatch):
+    job = make_job(place, "count", *SHORT, out="kept")
+
+    def fail(*_, **__):
+        raise EnvironmentLacks("the disk of the figures is full")
+
+    monkeypatch.setattr("vlpipe.pipelines.training.train.evaluate_run", fail)
+    with pytest.raises(EnvironmentLacks):
+        run_training(job)
+    assert RunFolder(job.out).state.is_file()
+
+
+def test_devices_are_named_and_counted(monkeypatch):
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(UsageError, match="there is no device 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(EnvironmentLacks, match="'cuda:97' cannot be used here"):
+        choose_device("cuda:97")
+    # As on a machine with one GPU.
+    monkeypatch.setattr(devices, "open_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("cuda").type == "cuda"
+    with pytest.raises(EnvironmentLacks, match="2 GPUs are asked for, and there are 1 here"):
+        choose_device("cuda", 2)
+
+
 def test_settings_come_from_a_file_and_changes_stand_above_it(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text('epochs = 3\n[model]\nhidden = 64\nclip_choice = "mean"\n')
     found = parse_settings(path, ["model.hidden=32", "learning_rate=1e-3"])
     assert (found.epochs, found.learning_rate) == (3, 1e-3)
     assert found.model == {"hidden": 32, "clip_choice": "mean"}
+    path.write_text("epochs = 0\n")
+    with pytest.raises(UsageError, match=r"small\.toml\): epochs: .* \(found 0\)"):
+        parse_settings(path)
     path.write_text("epochs = ")
     with pytest.raises(UsageError, match="not TOML"):
         parse_settings(path)

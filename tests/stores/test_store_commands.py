@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from vlpipe.pipelines.cli import app
 from vlpipe.stores import FeatureStore
+from vlpipe.stores.errors import UsageError
 
 IDS = ["a", "b", "c"]
 
@@ -59,6 +60,13 @@ def test_repair(url, run, samples, monkeypatch):
     assert "missing now: b of rgb" in output
     assert run("verify", url, "--json")["is_sound"]
     samples.check(FeatureStore.open(url), ["a", "c"], samples.rgb)
+
+
+def test_what_asks_says_how_to_go_on_when_nobody_can_answer(url, run):
+    result = CliRunner().invoke(app, ["store", "rm", url, "--video", "b"])
+    assert isinstance(result.exception, UsageError)
+    assert "--yes" in result.exception.hint
+    assert run("rm", url, "--video", "b", "--yes", "--json")["deleted"] == ["b"]
 
 
 def test_purge(url, run):
