@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +17,7 @@ from vlpipe.stores.layout import RETENTION_S, TARGET_BYTES, check_video_id
 from vlpipe.stores.ledger import Ledger, Op
 from vlpipe.stores.lookup import check_complete, feature_missing, find_generation
 from vlpipe.stores.part import GRACE_S
-from vlpipe.stores.references import read_tag, write_pin, write_tag
+from vlpipe.stores.references import Tag, read_tag, read_tags, remove_tag, write_pin, write_tag
 from vlpipe.stores.snapshot import Snapshot
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage, open_storage
@@ -52,15 +52,15 @@ class FeatureStore(Snapshot):
         url: str | Path,
         version: int | str | None = None,
         *,
-        at: str | datetime | None = None,
+        at: str | date | None = None,
         durability: str = "power",
     ) -> Self:
         """The store at a path, `file://PATH`, `s3://BUCKET/PATH` or `memory://NAME`;
         StoreNotFound if there is none.
 
         version: None for the newest, a number, or a tag. A handle with a given version only reads.
-        at: the newest version of this time instead: a datetime, or text such as
-            2026-05-04T10:11:12Z (UTC where it names no zone), by the clocks of the writers.
+        at: the newest version of this time instead: a datetime, a date (its first moment), or text
+            such as 2026-05-04T10:11:12Z (UTC where it names no zone), by the clocks of the writers.
         durability: what a commit survives: "power" (a loss of power) or "process" (the death of
             the process only; faster).
         """
@@ -211,6 +211,14 @@ class FeatureStore(Snapshot):
     def tag(self, name: str, note: str | None = None) -> None:
         """Names this version for ever: `open(url, name)` finds it, and `gc` keeps it."""
         write_tag(self._storage, name, self._state, note)
+
+    def untag(self, name: str) -> None:
+        """Takes the name away from its version, which `gc` then keeps no longer than others."""
+        remove_tag(self._storage, name)
+
+    def tags(self) -> list[Tag]:
+        """The named versions, by name; also those that are newer than this handle's."""
+        return read_tags(self._storage)
 
     def pin(self, run: str, hours: float = 24.0) -> None:
         """Keeps this version from `gc` for some hours. A long run renews its pin."""

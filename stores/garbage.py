@@ -5,11 +5,12 @@ tells a leftover. Ages are judged by the clock of the storage. Writers refuse to
 are older than half a day, so that none is collected in the moment in which it is committed.
 """
 
+import time
 from dataclasses import dataclass, field
 
 from vlpipe.stores.checkpoint import check_checkpoint, checkpoint_versions
 from vlpipe.stores.checkpoint_tables import live_parts
-from vlpipe.stores.errors import StoreDamaged
+from vlpipe.stores.errors import StoreDamaged, StoreUnwritable
 from vlpipe.stores.folders import files_below, find_leftovers, find_parts
 from vlpipe.stores.history import load_state, oldest_entry
 from vlpipe.stores.layout import (
@@ -50,7 +51,7 @@ def collect_garbage(
     Retained are the versions of the last `retention_s`, tags and pins.
     """
     report = GarbageReport(is_dry_run)
-    now = storage.now()
+    now = _now(storage, is_dry_run=is_dry_run)
 
     def old(names: list[str]) -> list[str]:
         return [name for name in names if _age_s(storage, name, now) > grace_s]
@@ -81,6 +82,15 @@ def collect_garbage(
     return report
 
 
+def _now(storage: Storage, *, is_dry_run: bool) -> float:
+    try:
+        return storage.now()
+    except StoreUnwritable:
+        if not is_dry_run:
+            raise
+        return time.time()  # who may not write can be told all the same
+
+
 def _age_s(storage: Storage, name: str, now: float) -> float:
     """Seconds since the newest file at or below a name was written; 0 when it has just gone."""
     times = (storage.modified(file) for file in files_below(storage, name))
@@ -97,7 +107,7 @@ def _retained_versions(storage: Storage, now: float, retention_s: float) -> list
             first = version
             break
     begin = oldest_entry(storage) - 1  # of what lies before, nothing is left to retain
-    named = [*read_tags(storage).values(), *read_pins(storage).values()]
+    named = [*(tag.version for tag in read_tags(storage)), *read_pins(storage).values()]
     return [max(first, begin), *(version for version in named if version >= begin)]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from vlpipe.stores.errors import SnapshotGone, StoreDamaged, UsageError
 from vlpipe.stores.layout import CHECKPOINTS, OLDEST_ENTRY, parse_utc
@@ -41,15 +41,15 @@ def oldest_entry(storage: Storage) -> int:
     return int(unseal(data, f"{storage.url}/{OLDEST_ENTRY}")["version"])
 
 
-def version_at(storage: Storage, at: str | datetime) -> int:
+def version_at(storage: Storage, at: str | date) -> int:
     """The newest version whose entry was written at or before a time, by the clocks of its
-    writers; 0 before the first. `at`: ISO 8601; without a zone it is UTC.
+    writers; 0 before the first. `at`: ISO 8601; without a zone it is UTC, a date its first moment.
 
     Raises SnapshotGone when the entries of that time were removed.
     """
     try:
-        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
-    except ValueError as error:
+        moment = datetime.fromisoformat(at if isinstance(at, str) else at.isoformat())
+    except (AttributeError, ValueError) as error:
         raise UsageError(f"{at!r} is not a time such as 2026-05-04T10:11:12Z") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -14,6 +14,8 @@ import re
 import secrets
 from datetime import UTC, datetime
 
+from vlpipe.stores.errors import UsageError
+
 FORMAT_NAME = "vlpipe-store"
 FORMAT_VERSION = 1  # newest format that this code reads and writes
 
@@ -97,7 +99,12 @@ def parse_utc(text: str) -> datetime:
 
 
 def check_video_id(video_id: str) -> str:
-    """The id itself, if it may be one: 1 to 1,024 bytes of UTF-8 without control characters."""
+    """The id itself, if it may be one: 1 to 1,024 bytes of UTF-8 without control characters.
+
+    Raises ValueError for other texts, TypeError for what is none.
+    """
+    if not isinstance(video_id, str):
+        raise TypeError(f"a video id is text, found {video_id!r}")
     if video_id.isascii() and video_id.isprintable() and 1 <= len(video_id) <= MAX_VIDEO_ID_BYTES:
         return video_id  # the usual case, first
     try:
@@ -121,6 +128,10 @@ def check_batch_id(batch: str) -> str:
 
 
 def check_tag(name: str) -> str:
+    """The name itself, if a tag or a pin may have it; UsageError if not."""
     if not _TAG.fullmatch(name):
-        raise ValueError(f"tag {name!r} is not valid, expected {_TAG.pattern}")
+        raise UsageError(
+            f"the name {name!r} of a version is not valid: 1 to 100 letters, digits, dots, dashes "
+            "and underscores, a letter or digit first"
+        )
     return name

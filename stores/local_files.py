@@ -177,7 +177,9 @@ def writing(path: str) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: str, error: OSError) -> StoreUnwritable:
+def unwritable(
+    path: str, error: OSError, to_check: str = "the disk or the mount"
+) -> StoreUnwritable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "make room, then run the same command again: it carries on where it stopped"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -185,5 +187,5 @@ def unwritable(path: str, error: OSError) -> StoreUnwritable:
     elif error.errno == errno.EOPNOTSUPP:
         hint = f"put the store on another file system; {SINGLE_WRITER_HINT}"
     else:
-        hint = "check the disk or the mount, then run the same command again"
+        hint = f"check {to_check}, then run the same command again"
     return StoreUnwritable(f"{path} cannot be written: {error.strerror or error}", hint=hint)

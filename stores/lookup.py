@@ -7,6 +7,8 @@ from vlpipe.stores.state import State
 
 def find_generation(url: str, state: State, name: str) -> GenerationState:
     """The active generation of `feature`, or the generation of `feature@generation`."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a feature is text, found {name!r}")
     feature, separator, generation = name.partition("@")
     key = (feature, generation if separator else state.active.get(feature, ""))
     found = state.generations.get(key)

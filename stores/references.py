@@ -1,6 +1,8 @@
 """Versions with a name (tags) and versions in use (pins): both are kept from collection."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from vlpipe.stores.errors import UsageError
 from vlpipe.stores.layout import PINS, TAGS, check_tag, format_utc, now_utc, parse_utc
@@ -9,8 +11,20 @@ from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
 
 
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A name of a version, and what was noted with it."""
+
+    name: str
+    version: int
+    note: str | None
+
+
 def write_tag(storage: Storage, name: str, state: State, note: str | None) -> None:
-    """Names this version for ever; UsageError when the name is taken by another version."""
+    """Names this version for ever; UsageError when the name is taken by another version, or is
+    none: a number alone would look like a version."""
+    if name.isdecimal():
+        raise UsageError(f"the tag {name!r} would look like a version", hint=f"v{name}, say")
     body = {"version": state.version, "entry": state.entry_id, "note": note}
     path = f"{TAGS}/{check_tag(name)}.json"
     if not storage.create(path, seal(body)) and (read_tag(storage, name) != state.version):
@@ -20,19 +34,26 @@ def write_tag(storage: Storage, name: str, state: State, note: str | None) -> No
 def read_tag(storage: Storage, name: str) -> int:
     """The version that a tag names."""
     try:
-        return _version(storage, f"{TAGS}/{check_tag(name)}.json")
+        return int(_body(storage, f"{TAGS}/{check_tag(name)}.json")["version"])
     except FileNotFoundError as error:
-        tags = ", ".join(sorted(read_tags(storage))) or "there are none"
+        tags = ", ".join(tag.name for tag in read_tags(storage)) or "there are none"
         raise UsageError(f"{storage.url} has no tag {name!r} ({tags})") from error
 
 
-def read_tags(storage: Storage) -> dict[str, int]:
-    """All tags and their versions."""
-    return {
-        name.removesuffix(".json"): _version(storage, f"{TAGS}/{name}")
-        for name in storage.names(TAGS)
-        if name.endswith(".json") and not name.startswith(".")
-    }
+def read_tags(storage: Storage) -> list[Tag]:
+    """All tags, by name."""
+    tags = []
+    for name in sorted(storage.names(TAGS)):
+        if name.endswith(".json") and not name.startswith("."):
+            body = _body(storage, f"{TAGS}/{name}")
+            tags.append(Tag(name.removesuffix(".json"), int(body["version"]), body.get("note")))
+    return tags
+
+
+def remove_tag(storage: Storage, name: str) -> None:
+    """Takes a name away from its version; UsageError when there is no such tag."""
+    read_tag(storage, name)
+    storage.remove(f"{TAGS}/{check_tag(name)}.json")
 
 
 def write_pin(storage: Storage, run: str, version: int, hours: float) -> None:
@@ -47,12 +68,11 @@ def read_pins(storage: Storage) -> dict[str, int]:
     pins = {}
     for name in storage.names(PINS):
         if name.endswith(".json") and not name.startswith("."):
-            path = f"{PINS}/{name}"
-            body = unseal(storage.read(path), f"{storage.url}/{path}")
+            body = _body(storage, f"{PINS}/{name}")
             if parse_utc(body["expires"]) > parse_utc(now_utc()):
                 pins[name.removesuffix(".json")] = int(body["version"])
     return pins
 
 
-def _version(storage: Storage, path: str) -> int:
-    return int(unseal(storage.read(path), f"{storage.url}/{path}")["version"])
+def _body(storage: Storage, path: str) -> dict[str, Any]:
+    return unseal(storage.read(path), f"{storage.url}/{path}")

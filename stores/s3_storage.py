@@ -23,6 +23,11 @@ from vlpipe.stores.ledger import pause
 from vlpipe.stores.local_files import unwritable
 from vlpipe.stores.storage import Bytes, Request, create_alone
 
+_TO_CHECK = (
+    "the name of the bucket, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, "
+    "AWS_ENDPOINT_URL, and the policy"
+)
+
 _MAX_ATTEMPTS = 30
 _MOST_AT_ONCE = 32  # range requests
 
@@ -136,7 +141,7 @@ class S3Storage:
         try:
             self._ask("pipe_file", self._path(name), body)
         except OSError as error:
-            raise unwritable(f"{self.url}/{name}", error) from error
+            raise self._unwritable(name, error) from error
 
     def stream(self, name: str, reserve_bytes: int) -> "S3Stream":
         return S3Stream(self, name, reserve_bytes)
@@ -146,7 +151,7 @@ class S3Storage:
         try:
             self._ask("put_file", path, self._path(name))
         except OSError as error:
-            raise unwritable(f"{self.url}/{name}", error) from error
+            raise self._unwritable(name, error) from error
 
     def sync(self, names: Sequence[str]) -> None:
         pass  # an answered PUT is durable
@@ -159,7 +164,7 @@ class S3Storage:
                 self._ask("pipe_file", self._path(name), data, mode="create")
                 return True
             except PermissionError as error:
-                raise unwritable(f"{self.url}/{name}", error) from error
+                raise self._unwritable(name, error) from error
             except OSError:
                 pass
             # It exists, or the reply was lost, here or in the client that then asked again: the
@@ -187,7 +192,7 @@ class S3Storage:
                     "call_s3", "delete_objects", Bucket=self._bucket, Delete={"Objects": objects}
                 )
         except OSError as error:
-            raise unwritable(f"{self.url}/{name}", error) from error
+            raise self._unwritable(name, error) from error
 
     # below
 
@@ -264,10 +269,11 @@ class S3Storage:
 
     def _unreadable(self, name: str, error: OSError) -> EnvironmentLacks:
         return EnvironmentLacks(
-            f"{self.url}/{name} cannot be read: {error}",
-            hint="check the name of the bucket, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
-            "AWS_PROFILE, AWS_ENDPOINT_URL, and the policy",
+            f"{self.url}/{name} cannot be read: {error}", hint=f"check {_TO_CHECK}"
         )
+
+    def _unwritable(self, name: str, error: OSError) -> StoreUnwritable:
+        return unwritable(f"{self.url}/{name}", error, _TO_CHECK)
 
 
 class S3Object:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlpipe.pipelines.cli import store_care, store_exchange
+from vlpipe.pipelines.cli import store_care, store_exchange, store_versions
 from vlpipe.pipelines.cli.output import (
     AsJson,
     confirm,
@@ -14,6 +14,7 @@ from vlpipe.pipelines.cli.output import (
     readable_bytes,
     remark,
 )
+from vlpipe.pipelines.cli.store_versions import At, Version, open_version
 from vlpipe.stores.errors import StoreDamaged, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Feature stores: contents, checks, deletion.", no_args_is_help=True)
 store_exchange.add_commands(app)
+app.command("tag", epilog=store_versions.EXAMPLE)(store_versions.tag)
 app.command("care", epilog="Example:  vlpipe store care vlpipe-store")(store_care.care)
 
 Url = Annotated[str, typer.Argument(metavar="STORE", help="The feature store.")]
@@ -33,10 +35,12 @@ _MOST_NAMED = 50
 def list_(
     url: Url,
     videos: Annotated[bool, typer.Option("--videos", help="List videos instead.")] = False,
+    version: Version = None,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """List the features of a store, or its videos."""
-    with _open(url) as store:
+    with open_version(url, version, at) as store:
         if videos:
             rows = store.videos().to_pylist()
             if as_json:
@@ -73,12 +77,14 @@ def info(
     feature: Annotated[
         str | None, typer.Option(help="Show the whole provenance of this feature.")
     ] = None,
+    version: Version = None,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """Show size, version and history of a store, or the provenance of one feature."""
     import json
 
-    with _open(url) as store:
+    with open_version(url, version, at) as store:
         if feature is not None:
             definition = store[feature].info.definition.to_json()
             typer.echo(json.dumps({"schema_version": 1} | definition, indent=1))
@@ -118,7 +124,7 @@ def verify(
     """Check every checksum, size and ledger entry; exit code 4 if something is damaged."""
     import dataclasses
 
-    with _open(url) as store:
+    with open_version(url) as store:
         report = store.verify()
         if repair and not report.is_sound:
             _name_problems(report)
@@ -172,7 +178,7 @@ def compact(
 
     Readers and writers may go on meanwhile. "vlpipe store gc" removes the old parts later.
     """
-    with _open(url) as store:
+    with open_version(url) as store:
         report = store.compact(feature or None, target_bytes=target_mb * 2**20, dry_run=dry_run)
         version = store.version
     facts: dict[str, Any] = {
@@ -210,7 +216,7 @@ def collect(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no retained version needs: leftovers of killed writers, old parts and history."""
-    with _open(url) as store:
+    with open_version(url) as store:
         report = store.gc(grace_hours * 3600, retention_s=keep_days * 86400, dry_run=not yes)
         unpurged = store.unpurged()
     facts: dict[str, Any] = {
@@ -232,7 +238,7 @@ def collect(
 @app.command("failed", epilog="Example:  vlpipe store failed vlpipe-store")
 def failed(url: Url, as_json: AsJson = False) -> None:
     """List the videos in quarantine, with the reasons."""
-    with _open(url) as store:
+    with open_version(url) as store:
         rows = [_plain(row) for row in store.failed().to_pylist()]
     if as_json:
         print_json({"store": url, "failed": rows})
@@ -247,7 +253,7 @@ def failed(url: Url, as_json: AsJson = False) -> None:
 @app.command("log", epilog="Example:  vlpipe store log vlpipe-store")
 def log(url: Url, as_json: AsJson = False) -> None:
     """List the commits, oldest first."""
-    with _open(url) as store:
+    with open_version(url) as store:
         entries = [
             {"version": e.version, "time": e.time, "host": e.host, "what": "; ".join(e.operations)}
             for e in store.log()
@@ -283,7 +289,7 @@ def remove(
         raise UsageError("nothing named to delete", hint="--video ID or --feature NAME")
     what = f"{len(ids)} videos" if ids else "all rows"
     what += f" of feature {feature}" if feature else ""
-    with _open(url) as store:
+    with open_version(url) as store:
         if ids:
             _require_known(store, ids)
         dropped = [] if feature is None or ids else _generations(store, feature)
@@ -317,12 +323,6 @@ def _print_summary(facts: dict[str, Any]) -> None:
         (key.replace("_", " "), readable_bytes(value) if key == "bytes" else value)
         for key, value in facts.items()
     )
-
-
-def _open(url: str) -> "FeatureStore":
-    from vlpipe.stores import FeatureStore
-
-    return FeatureStore.open(url)
 
 
 def _require_known(store: "FeatureStore", ids: list[str]) -> None:

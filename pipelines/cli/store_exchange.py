@@ -19,6 +19,7 @@ from vlpipe.pipelines.cli.output import (
     readable_bytes,
     remark,
 )
+from vlpipe.pipelines.cli.store_versions import At, Version, open_version
 from vlpipe.stores.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,16 +128,17 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of another export.")
     ] = False,
+    version: Version = None,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
     """Write features as the files that somebody's code reads; exit code 1 if videos were left out.
 
     Files get their names when they are whole, and the same command finishes an interrupted export.
     """
-    from vlpipe.stores import FeatureStore
     from vlpipe.stores.exchange import export_features
 
-    with FeatureStore.open(url) as store, _show_progress("videos") as progress:
+    with open_version(url, version, at) as store, _show_progress("videos") as progress:
         report = export_features(
             store,
             layout,
@@ -274,6 +276,7 @@ def import_(
         )
         _name_some("failed", [f"{video} ({slot}): {what}" for video, slot, what in report.failed])
         _name_some("changed since, see --replace", [v for v, _ in report.changed])
+        _name_some("slots of the layout that were not found, see --place", report.absent)
         _name_some("keys that --keys does not have, not stored", report.unnamed)
         _name_some("not read", report.left_out)
         _name_some("not active, see --activate", report.inactive)

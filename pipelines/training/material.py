@@ -1,6 +1,7 @@
 """What a run works on: model, fitted task, examples of each split, features of one snapshot."""
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,8 @@ def _write_run(survey: Survey, earlier: RunFolder | None) -> RunFolder:
     run.create()
     run.write_json("task.json", task.to_json())
     run.write_json("splits.json", {"validation_from": validation_from, "ids": ids})
-    pin_name = f"run-{job.out.absolute().name}-{store.version}"[:120]
+    shown_name = re.sub(r"[^A-Za-z0-9._-]", "-", job.out.absolute().name)[:64]
+    pin_name = f"run-{shown_name}-{store.version}"
     run.write_json(
         "run.json",
         {

@@ -37,6 +37,7 @@ class ImportReport:
     added, kept: stored now, and before. deleted: not stored, because somebody deleted the video.
     failed: (video, slot, what is wrong), quarantined. changed: (video, slot) that are stored, but
         whose files are other ones now; they are stored anew when that is asked for.
+    absent: slots of the layout of which the files have nothing, with the place where each would be.
     unnamed: keys that the table of keys does not have. left_out: what was found and not read.
     """
 
@@ -50,6 +51,7 @@ class ImportReport:
     deleted: int
     failed: tuple[tuple[str, str, str], ...]
     changed: tuple[tuple[str, str], ...]
+    absent: tuple[str, ...]
     unnamed: tuple[str, ...]
     left_out: tuple[str, ...]
     num_bytes: int
@@ -149,6 +151,7 @@ def import_features(
         deleted=outcome.deleted,
         failed=tuple(outcome.failed),
         changed=tuple(outcome.changed),
+        absent=tuple(f"{s.name} ({s.places[0]})" for s in slots if s.name not in definitions),
         unnamed=tuple(unnamed),
         left_out=left_out,
         num_bytes=outcome.num_bytes,

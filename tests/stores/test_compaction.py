@@ -5,7 +5,7 @@ import random
 import shutil
 import threading
 import warnings
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -400,12 +400,16 @@ def test_versions_by_time(store, samples, monkeypatch):
         ("2026-05-04T10:04:00+00:00", 3),
         ("2026-05-04 12:05:00+02:00", 4),
         (datetime.fromisoformat("2030-01-01"), 4),
+        (date(2026, 5, 4), 0),
+        (date(2026, 5, 5), 4),
     ):
         assert FeatureStore.open(store.url, at=at).version == version
     with pytest.raises(UsageError, match="only reads"):
         FeatureStore.open(store.url, at=times[0]).delete(["a"])
     with pytest.raises(UsageError, match="not a time"):
         FeatureStore.open(store.url, at="yesterday")
+    with pytest.raises(UsageError, match="5 is not a time"):
+        FeatureStore.open(store.url, at=5)
     with pytest.raises(UsageError, match="enough"):
         FeatureStore.open(store.url, 1, at=times[0])
 

@@ -29,9 +29,10 @@ def test_read_only_store(store, samples, watch_os, number):
         lambda: samples.write(reader, ["c"]),
         lambda: reader.delete(["a"]),
         lambda: reader.tag("baseline"),
-        lambda: reader.gc(),
+        lambda: reader.gc(dry_run=False),
     ):
         with pytest.raises(StoreUnwritable, match="cannot be written") as caught:
             work()
         assert "read-only" in caught.value.hint
+    assert reader.gc().is_dry_run  # what could be removed may be asked without writing
     samples.check(reader, ["a", "b"])

@@ -69,6 +69,27 @@ def test_what_asks_says_how_to_go_on_when_nobody_can_answer(url, run):
     assert run("rm", url, "--video", "b", "--yes", "--json")["deleted"] == ["b"]
 
 
+def test_versions_have_names(url, run):
+    assert run("tag", url, "--json")["tags"] == []
+    assert "names version 2" in run("tag", url, "two", "--version", "2", "--note", "before c")
+    run("rm", url, "--video", "a", "--yes")
+    assert run("tag", url, "now", "--json")["tags"] == [
+        {"tag": "now", "version": 4, "note": None},
+        {"tag": "two", "version": 2, "note": "before c"},
+    ]
+    assert "before c" in run("tag", url)
+    names = {"two": ["a", "b"], "3": ["a", "b", "c"], "now": ["b", "c"]}
+    for version, ids in names.items():
+        found = run("ls", url, "--videos", "--version", version, "--json")["videos"]
+        assert [video["video_id"] for video in found] == ids
+    assert run("info", url, "--version", "two", "--json")["videos"] == 2
+    assert run("ls", url, "--at", "2001-01-01", "--json")["features"] == []
+    assert "no tag any more" in run("tag", url, "two", "--remove")
+    for words in (["ls", url, "--version", "two"], ["tag", url, "--remove"], ["tag", url, "9"]):
+        result = CliRunner().invoke(app, ["store", *words])
+        assert isinstance(result.exception, UsageError)
+
+
 def test_purge(url, run):
     output = run("rm", url, "--video", "b", "--purge", "--yes", "--reason", "asked for")
     assert "the bytes are still there" in output

@@ -20,6 +20,7 @@ from vlpipe.stores.errors import (
     VideoMissing,
 )
 from vlpipe.stores.history import load_state
+from vlpipe.stores.references import Tag
 from vlpipe.stores.sealed_json import seal
 from vlpipe.stores.storage import open_storage
 
@@ -360,6 +361,28 @@ def test_snapshots(any_store, samples):
         any_store.tag("baseline")
     with pytest.raises(UsageError, match=r"no tag 'nothing' \(baseline\)"):
         FeatureStore.open(any_store.url, "nothing")
+    any_store.tag("a-later_one.2", note="both videos")
+    assert any_store.tags() == [Tag("a-later_one.2", 2, "both videos"), Tag("baseline", 1, None)]
+    any_store.untag("baseline")
+    assert [tag.name for tag in past.tags()] == ["a-later_one.2"]
+    any_store.tag("baseline")
+    assert FeatureStore.open(any_store.url, "baseline").version == 2
+    for work in (any_store.tag, any_store.untag, any_store.pin):
+        for name in ("", "../baseline", ".hidden", "a b", "x" * 101):
+            with pytest.raises(UsageError, match="is not valid"):
+                work(name)
+    with pytest.raises(UsageError, match="would look like a version"):
+        any_store.tag("17")
+    with pytest.raises(UsageError, match="no tag 'nothing'"):
+        any_store.untag("nothing")
+
+
+def test_names_are_text(any_store, samples):
+    samples.write(any_store, ["a"], samples.rgb)
+    with pytest.raises(TypeError, match="the name of a feature is text, found 5"):
+        any_store[5]
+    with pytest.raises(TypeError, match="a video id is text, found 5"):
+        any_store.delete([5])
 
 
 def test_pickle_keeps_the_version(any_store, samples):
