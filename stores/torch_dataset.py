@@ -16,6 +16,7 @@ from vlpipe.stores.batch_rows import Pad
 from vlpipe.stores.errors import UsageError, VideoMissing
 from vlpipe.stores.reader import FeatureReader
 from vlpipe.stores.row_choice import Sampling, rows_at_times, sampled_rows
+from vlpipe.stores.shared_pages import provide_pages
 from vlpipe.stores.snapshot import Snapshot
 from vlpipe.stores.stored_dtypes import BFLOAT16
 
@@ -291,7 +292,9 @@ def _new_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype)
     num_bytes = math.prod(shape) * dtype.itemsize
     new_shared: Any = torch.UntypedStorage._new_shared  # has no types
-    return torch.empty(0, dtype=dtype).set_(new_shared(num_bytes)).view(shape)
+    storage = new_shared(num_bytes)
+    provide_pages(storage.data_ptr(), num_bytes)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def _padded(tensors: Sequence[torch.Tensor], pad: Pad) -> torch.Tensor:
