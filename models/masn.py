@@ -39,6 +39,7 @@ from vlpipe.models.layers.answers import (
     answer_predictions,
 )
 from vlpipe.models.layers.bilinear_attention import BilinearAttention, NodeSide
+from vlpipe.models.layers.row_norm import RowNorm
 from vlpipe.models.layers.sequences import masked_softmax, real_positions, sinusoids
 from vlpipe.models.layers.weight_norm import WeightNormLinear
 from vlpipe.models.layers.word_fusion import AttentionPool, WordFusion
@@ -142,7 +143,7 @@ class InputNorm(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(width, affine=False)
+        self.norm = RowNorm(width, affine=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         real = x[mask]  # (clips, ..., C)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlpipe.models.layers.row_norm import RowNorm
+
 
 class FrameConvolution(nn.Module):
     """ReLU(norm(convolution over three frames)), (B, C, T) -> (B, out, T)."""
@@ -11,7 +13,7 @@ class FrameConvolution(nn.Module):
     def __init__(self, num_in: int, num_out: int, *, has_norm: bool) -> None:
         super().__init__()
         self.conv = nn.Conv1d(num_in, num_out, 3, padding=1)
-        self.norm = nn.BatchNorm1d(num_out, eps=1e-3) if has_norm else None
+        self.norm = RowNorm(num_out, eps=1e-3) if has_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlpipe.models.layers.row_norm import RowNorm
+
 
 class InputProjection(nn.Module):
     """(B, S, num_in) -> (B, S, num_out); with neither scaling nor map the rows as they are.
@@ -18,21 +20,15 @@ class InputProjection(nn.Module):
 
     def __init__(self, num_in: int, num_out: int | None, *, is_normalised: bool = False) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(num_in, affine=False) if is_normalised else None
+        self.norm = RowNorm(num_in, affine=False) if is_normalised else None
         self.map = nn.Linear(num_in, num_out) if num_out is not None else None
         self.scale = 1.0 if is_normalised or num_out is None else num_out**0.5
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """mask: bool (B, S), True where a row is real."""
         if self.norm is not None:
-            x = torch.zeros_like(x).masked_scatter(mask[..., None], self._scaled(x[mask]))
+            scaled = self.norm(x[mask])  # (real rows, num_in)
+            x = torch.zeros_like(x).masked_scatter(mask[..., None], scaled)
         if self.map is None:
             return x
         return F.relu(cast(Tensor, self.map(x)) * self.scale)
-
-    def _scaled(self, rows: Tensor) -> Tensor:
-        """rows: (n, num_in). One row alone, or none, has no spread to learn from."""
-        assert self.norm is not None
-        if len(rows) < 2:
-            return F.batch_norm(rows, self.norm.running_mean, self.norm.running_var)
-        return cast(Tensor, self.norm(rows))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlpipe.models.layers.padded_rnn import standing_positions
+from vlpipe.models.layers.row_norm import RowNorm
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -40,7 +41,7 @@ class Dense(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(num_in, num_out, bias=has_bias)
-        self.norm = nn.BatchNorm1d(num_out, eps=_NORM_EPS) if has_norm else None
+        self.norm = RowNorm(num_out, eps=_NORM_EPS) if has_norm else None
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
