@@ -61,7 +61,7 @@ def _configure(
     parse_device(device)
     common = (parse_precision(precision), device, store_dtype)
     met: dict[str, tuple[str, ...]] = {}
-    missing: list[WeightsMissing] = []
+    missing: dict[str, WeightsMissing] = {}
 
     def configure(
         name: str, demanded: Mapping[str, Any], readers: tuple[str, ...]
@@ -76,7 +76,7 @@ def _configure(
             config, source = _settle(extractor, wanted, chosen)
         except WeightsMissing as error:
             # On without it: what else is in use says whether a misspelt key is why.
-            missing.append(error)
+            missing[extractor.name] = error
             config, source = _settle(extractor, wanted, UNTRAINED)
         return ExtractorSpec(
             extractor,
@@ -93,9 +93,18 @@ def _configure(
     specs = [configure(name, {}, ()) for name in dict.fromkeys(names)]
     _check_keys(weights, settings, met)
     if missing:
-        raise missing[0]
+        raise _all_missing(missing)
     _check_features(specs)
     return specs
+
+
+def _all_missing(errors: Mapping[str, WeightsMissing]) -> WeightsMissing:
+    """One error: the first as it is, the names of the others with it."""
+    first, *others = errors.values()
+    if not others:
+        return first
+    message = f"{first.message}. Those of {', '.join(list(errors)[1:])} are missing too"
+    return WeightsMissing(message, hint=first.hint)
 
 
 def _settle(

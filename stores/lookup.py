@@ -27,7 +27,7 @@ def feature_missing(url: str, state: State, name: str) -> FeatureMissing:
     ]
     return FeatureMissing(
         f"{url} has no feature {name!r}; it has: {', '.join(known) if known else 'none'}",
-        hint="vlpipe store ls shows features and generations",
+        hint=f"vlpipe store ls {url} shows features and generations",
     )
 
 

@@ -58,6 +58,7 @@ def confirm(question: str) -> None:
     try:
         is_agreed = typer.confirm(question, err=True)
     except typer.Abort:  # the end of what could be read
+        typer.echo(err=True)
         raise UsageError(f"nobody answered: {question}", hint="--yes does it unasked") from None
     if not is_agreed:
         raise typer.Abort

@@ -1,5 +1,6 @@
 """`vlpipe train`: a model learns a task from a store's features and a dataset's annotations."""
 
+import shlex
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -109,7 +110,7 @@ def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
 
 
 def _resuming(run: Path) -> str:
-    return f"`vlpipe train --resume {run}` carries on"
+    return f"`vlpipe train --resume {shlex.quote(str(run))}` carries on"
 
 
 def _stopping(stop: threading.Event, later: str) -> AbstractContextManager[None]:

@@ -1,5 +1,6 @@
 """`vlpipe train-commonsense`: VC R-CNN learns from images whose objects are annotated."""
 
+import shlex
 import sys
 import threading
 import time
@@ -129,7 +130,7 @@ def _resume(run: Path) -> "CommonsenseOutcome":
 
 
 def _resuming(run: Path) -> str:
-    return f"`vlpipe train-commonsense --resume {run}` carries on"
+    return f"`vlpipe train-commonsense --resume {shlex.quote(str(run))}` carries on"
 
 
 def _stopping(stop: threading.Event, run: Path) -> AbstractContextManager[None]:

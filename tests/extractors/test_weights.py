@@ -115,7 +115,9 @@ def test_what_is_misspelt_is_told_apart_from_what_is_missing(tmp_path, monkeypat
         configure_extractors(names, weights=weights, settings=settings)
 
     # Settings of what comes after, and of what that reads, are no mistake.
-    with pytest.raises(WeightsMissing, match="extractor resnet18"):
+    with pytest.raises(
+        WeightsMissing, match=r"resnet18 .* of objects, i3d_resnet50 are missing too"
+    ):
         configure({"objects_motion": {"fps": 6}, "i3d_resnet50": {"resize": 128}}, {})
     with pytest.raises(WeightsMissing, match="extractor resnet18"):
         configure({}, {"i3d_resnet50": "untrained"})
