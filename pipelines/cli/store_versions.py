@@ -66,8 +66,8 @@ def tag(
             found = [{"tag": t.name, "version": t.version, "note": t.note} for t in tags]
             print_json({"store": url, "tags": found})
         elif name is not None:
-            done = "is no tag any more" if remove else f"names version {store.version}"
-            typer.echo(f"{name} {done} of {url}")
+            what = "no version any more" if remove else f"version {store.version}"
+            typer.echo(f"{name} names {what} of {url}")
         elif tags:
             print_table(
                 ("tag", "version", "note"), [(t.name, t.version, t.note or "") for t in tags]

@@ -84,7 +84,7 @@ def test_versions_have_names(url, run):
         assert [video["video_id"] for video in found] == ids
     assert run("info", url, "--version", "two", "--json")["videos"] == 2
     assert run("ls", url, "--at", "2001-01-01", "--json")["features"] == []
-    assert "no tag any more" in run("tag", url, "two", "--remove")
+    assert "no version any more" in run("tag", url, "two", "--remove")
     for words in (["ls", url, "--version", "two"], ["tag", url, "--remove"], ["tag", url, "9"]):
         result = CliRunner().invoke(app, ["store", *words])
         assert isinstance(result.exception, UsageError)
