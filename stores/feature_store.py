@@ -303,7 +303,7 @@ class FeatureStore(Snapshot):
     ) -> "GarbageReport":
         """What can be removed, or with `dry_run=False` was: parts of no commit and of no retained
         version, leftovers of killed writers, outdated checkpoints and the entries below them; all
-        older than `grace_s`.
+        of the age `grace_s` (seconds) or older.
 
         Retained are the versions of the last `retention_s` (seven days), tags and pins. With a
         `grace_s` under a day no writer may be at work.

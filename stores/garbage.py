@@ -46,7 +46,7 @@ def collect_garbage(
     storage: Storage, *, grace_s: float, is_dry_run: bool, retention_s: float = RETENTION_S
 ) -> GarbageReport:
     """Parts of no retained version, temporary files, outdated checkpoints and the entries below
-    the checkpoints that are kept; all older than `grace_s`.
+    the checkpoints that are kept; all of the age `grace_s` or older.
 
     Retained are the versions of the last `retention_s`, tags and pins.
     """
@@ -54,7 +54,8 @@ def collect_garbage(
     now = _now(storage, is_dry_run=is_dry_run)
 
     def old(names: list[str]) -> list[str]:
-        return [name for name in names if _age_s(storage, name, now) > grace_s]
+        # Equal counts: the clocks of object stores know whole seconds, and 0 is to spare nothing.
+        return [name for name in names if _age_s(storage, name, now) >= grace_s]
 
     # First what lies there, then what is named: a part committed in between counts as named.
     parts = old(find_parts(storage))
@@ -103,7 +104,7 @@ def _retained_versions(storage: Storage, now: float, retention_s: float) -> list
     first = 0
     for version in reversed(Ledger(storage).versions()):
         written = storage.modified(entry_path(version))
-        if written is not None and now - written > retention_s:
+        if written is not None and now - written >= retention_s:
             first = version
             break
     begin = oldest_entry(storage) - 1  # of what lies before, nothing is left to retain

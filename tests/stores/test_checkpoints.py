@@ -11,6 +11,7 @@ from store_places import PLACES
 from vlpipe.stores import FeatureStore, state
 from vlpipe.stores.errors import SnapshotGone
 from vlpipe.stores.garbage import collect_garbage
+from vlpipe.stores.memory_storage import MemoryStorage
 from vlpipe.stores.storage import open_storage
 
 
@@ -149,6 +150,19 @@ def test_collection_of_dead_parts(store, samples):
         past["clip"]["a"]
     samples.check(FeatureStore.open(store.url), ["a"], samples.rgb)
     assert store.verify().is_sound
+
+
+def test_a_clock_of_whole_seconds_spares_nothing_that_is_not_to_be_spared(samples, monkeypatch):
+    monkeypatch.setattr(MemoryStorage, "now", lambda storage: 1000.0)
+    monkeypatch.setattr(MemoryStorage, "modified", lambda storage, name: 1000.0)
+    store = FeatureStore.create("memory://whole-seconds")
+    for video_id in "abcd":
+        samples.write(store, [video_id], samples.rgb)
+        store.checkpoint()
+    assert store.gc(1, retention_s=0).checkpoints == []
+    report = store.gc(0, retention_s=0)
+    assert [folder[-2:] for folder in report.checkpoints] == ["02", "01"]
+    assert [entry.partition(".")[0][-1] for entry in report.entries] == ["1", "2", "3"]
 
 
 def test_outdated_checkpoints_are_collected(store, samples):
