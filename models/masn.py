@@ -334,7 +334,8 @@ class Masn(Model):
             named = ", ".join(f"{slot} {count}" for slot, count in objects.items())
             raise UsageError(
                 f"model 'masn' reads the same objects from all its slots, found: {named}",
-                hint="extract them with one boxes_per_frame; from maps, model.grid is cells a side",
+                hint="objects: extract them with one boxes_per_frame; maps have grid x grid of "
+                "them, and their own boxes with --set features.boxes=none",
             )
         return found | {"num_objects": objects["appearance_local"]}
 

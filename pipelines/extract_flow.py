@@ -129,9 +129,9 @@ def summary_markdown(summary: ExtractionSummary) -> str:
     }
     lines = [f"# {summary.dataset}: store version {summary.version}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {count} |" for name, count in counts.items()]
-    lines += ["", "| feature | generation | new rows | |", "|---|---|---|---|"]
+    lines += ["", "| feature | generation | new rows | weights |", "|---|---|---|---|"]
     lines += [
-        f"| {name} | {f['generation']} | {f['rows']} | {'untrained' if f['is_untrained'] else ''} |"
+        f"| {name} | {f['generation']} | {f['rows']} | {f['weights']} |"
         for name, f in summary.features.items()
     ]
     if summary.failed:

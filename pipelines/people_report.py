@@ -14,6 +14,8 @@ from vlpipe.stores import FeatureStore
 from vlpipe.stores.datasets import Video
 from vlpipe.stores.errors import UsageError, VideoMissing
 
+_MOST_NAMED = 5
+
 
 @dataclass(frozen=True, slots=True)
 class TrackFacts:
@@ -78,11 +80,16 @@ def write_people_report(
     Raises UsageError if not one of them can be shown, FeatureMissing as `people_of`.
     """
     people = list(people_of(store, videos))
-    if all(video.problem is not None for video in people):
-        why = f": {people[0].problem}" if people else ""
+    if not people:
         raise UsageError(
-            f"none of {len(people)} videos has person tracks to show in {store.url}{why}",
-            hint="vlpipe extract --features person_tracks makes them",
+            "there are no videos to show", hint="name media files, or a folder of them"
+        )
+    problems = [video.problem for video in people if video.problem is not None]
+    if len(problems) == len(people):
+        raise UsageError(
+            f"none of {len(people)} videos can be shown: {'; '.join(problems[:_MOST_NAMED])}",
+            hint="vlpipe extract --features person_tracks makes tracks; vlpipe store ls "
+            f"{store.url} --videos lists what there is",
         )
     render(
         "people.html.j2",

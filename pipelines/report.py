@@ -66,7 +66,7 @@ def write_report(
                 "shape": " x ".join(map(str, info.row_shape)),
                 "dtype": info.dtype,
                 "megabytes": info.num_bytes / 1e6,
-                "is_untrained": info.is_untrained,
+                "weights": info.definition.weights,
             }
             for name, info in store.features.items()
         ],

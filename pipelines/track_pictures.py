@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from vlpipe.pipelines.pictures import strip
 from vlpipe.stores import FeatureStore
+from vlpipe.stores.errors import UsageError
 
 # Pairs of COCO's key points that a limb, the shoulders, the hips or the face joins.
 _LIMBS = (
@@ -43,13 +44,20 @@ class VideoTracks:
 
     @classmethod
     def read(cls, store: FeatureStore, video_id: str) -> Self:
-        """Those of a video in the store; FeatureMissing or VideoMissing if it has none."""
+        """Those of a video in the store; FeatureMissing or VideoMissing if it has none, UsageError
+        if others made them, so that nothing says when a frame is."""
         rows = [
             store[f"person_tracks{part}"].read(video_id)
             for part in ("", "_id", "_frame", "_keypoints")
         ]
-        fps = store["person_tracks"].info.provenance["config"]["fps"]
-        return cls(rows[0], rows[1], rows[2], rows[3], fps)
+        config = store["person_tracks"].info.provenance.get("config")
+        if config is None:
+            raise UsageError(
+                f"the person_tracks of {store.url} were not made by vlpipe: nothing says how many "
+                "of their frames are a second",
+                hint="vlpipe extract --features person_tracks makes them",
+            )
+        return cls(rows[0], rows[1], rows[2], rows[3], config["fps"])
 
     def in_frame(self, frame: int) -> "VideoTracks":
         """The rows of one frame."""

@@ -131,7 +131,7 @@ def check_tag(name: str) -> str:
     """The name itself, if a tag or a pin may have it; UsageError if not."""
     if not _TAG.fullmatch(name):
         raise UsageError(
-            f"the name {name!r} of a version is not valid: 1 to 100 letters, digits, dots, dashes "
-            "and underscores, a letter or digit first"
+            f"the name {name!r} of a tag or a run is not valid: 1 to 100 letters, digits, dots, "
+            "dashes and underscores, a letter or digit first"
         )
     return name

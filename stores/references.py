@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vlpipe.stores.errors import UsageError
-from vlpipe.stores.layout import PINS, TAGS, check_tag, format_utc, now_utc, parse_utc
+from vlpipe.stores.errors import SnapshotGone, UsageError
+from vlpipe.stores.layout import NODE_FILE, PINS, TAGS, check_tag, format_utc, now_utc, parse_utc
+from vlpipe.stores.part import Part
 from vlpipe.stores.sealed_json import seal, unseal
 from vlpipe.stores.state import State
 from vlpipe.stores.storage import Storage
@@ -21,14 +22,35 @@ class Tag:
 
 
 def write_tag(storage: Storage, name: str, state: State, note: str | None) -> None:
-    """Names this version for ever; UsageError when the name is taken by another version, or is
-    none: a number alone would look like a version."""
+    """Names this version for ever.
+
+    Raises UsageError when the name is taken by another version or with another note, or is none: a
+    number alone would look like a version. SnapshotGone when files of the version are gone.
+    """
+    path = f"{TAGS}/{check_tag(name)}.json"
     if name.isdecimal():
         raise UsageError(f"the tag {name!r} would look like a version", hint=f"v{name}, say")
-    body = {"version": state.version, "entry": state.entry_id, "note": note}
-    path = f"{TAGS}/{check_tag(name)}.json"
-    if not storage.create(path, seal(body)) and (read_tag(storage, name) != state.version):
-        raise UsageError(f"the tag {name!r} of {storage.url} names another version already")
+    if not storage.create(
+        path, seal({"version": state.version, "entry": state.entry_id, "note": note})
+    ):
+        found = _body(storage, path)
+        if found["version"] != state.version or note not in (None, found.get("note")):
+            raise UsageError(
+                f"the tag {name!r} of {storage.url} names version {found['version']} already, with "
+                f"the note {found.get('note')!r}",
+                hint=f"take it away first: vlpipe store tag {storage.url} {name} --remove",
+            )
+    from vlpipe.stores.checkpoint_tables import live_parts
+
+    # Only now: what was there before the tag stays from here on.
+    gone = [part for part in live_parts(state) if not _is_there(storage, part)]
+    if gone:
+        storage.remove(path)
+        raise SnapshotGone(
+            f"{len(gone)} parts of version {state.version} of {storage.url} were collected, the "
+            f"first is {gone[0].folder}",
+            hint="tag a version while it is retained",
+        )
 
 
 def read_tag(storage: Storage, name: str) -> int:
@@ -72,6 +94,10 @@ def read_pins(storage: Storage) -> dict[str, int]:
             if parse_utc(body["expires"]) > parse_utc(now_utc()):
                 pins[name.removesuffix(".json")] = int(body["version"])
     return pins
+
+
+def _is_there(storage: Storage, part: Part) -> bool:
+    return storage.size(f"{part.folder}/{NODE_FILE}") is not None  # which goes first
 
 
 def _body(storage: Storage, path: str) -> dict[str, Any]:

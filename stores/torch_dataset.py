@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from torch.utils.data import get_worker_info as worker_info
 
 from vlpipe.stores.batch_rows import Pad
-from vlpipe.stores.errors import UsageError, VideoMissing
+from vlpipe.stores.errors import UsageError, VideoMissing, VlpipeError
 from vlpipe.stores.reader import FeatureReader
 from vlpipe.stores.row_choice import Sampling, rows_at_times, sampled_rows
 from vlpipe.stores.shared_pages import provide_pages
@@ -171,7 +171,7 @@ class StoreDataset(Dataset[Item]):
         multiprocessing_context, persistent_workers ...)."""
         sampler = RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
         batches = BatchSampler(sampler, batch_size, drop_last)
-        return DataLoader(
+        return _BatchLoader(
             _Batches(self),
             sampler=batches,
             batch_size=None,
@@ -254,11 +254,29 @@ class _Batches(Dataset[Item]):
     dataset: StoreDataset
 
     def __getitem__(self, indices: Any) -> Any:  # noqa: ANN401 - a list, where Dataset says int
-        batch = self.dataset._padded_batch(indices)
-        return batch.item() if worker_info() is None else batch
+        if worker_info() is None:
+            return self.dataset._padded_batch(indices).item()
+        try:
+            return self.dataset._padded_batch(indices)
+        except VlpipeError as error:  # torch would make one long text of it
+            return error
 
     def __iter__(self) -> Iterator[Item]:
         raise TypeError("indexed by lists of item numbers")
+
+
+class _BatchLoader(DataLoader[Item]):
+    """A DataLoader whose workers' errors are raised as they are."""
+
+    def __iter__(self) -> Any:  # noqa: ANN401 - an iterator; torch says a class of its own
+        return map(_raised, super().__iter__())
+
+
+def _raised(batch: Any) -> Item:  # noqa: ANN401 - what a worker sent
+    if isinstance(batch, VlpipeError):
+        raise batch
+    item: Item = batch
+    return item
 
 
 def _as_it_is(batch: Any) -> Item:  # noqa: ANN401 - what `_Batches` gave, where torch says list

@@ -107,7 +107,7 @@ def stream_widths(row_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         raise UsageError(
             f"rows of flow are added to those of rgb, and have {widths['flow']} numbers instead of "
             f"{widths['rgb']}",
-            hint="--set features.flow=NAME takes another feature, --set features.flow=none none",
+            hint="--set features.flow=NAME takes another feature, features.flow=none leaves it out",
         )
     found = {"video_width": widths["rgb"]}
     return found | ({"audio_width": widths["audio"]} if "audio" in widths else {})

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -34,20 +34,20 @@ def stop_on_interrupt(
     stop: threading.Event,
     *,
     finishing: str = "finishing and storing the videos in flight",
-    later: str = SAME_COMMAND,
+    later: Callable[[], str] = lambda: SAME_COMMAND,
 ) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) sets `stop`, the second raises Interrupted.
 
     finishing: what happens after the first. later: how to carry on after either.
     """
-    text = f"\ninterrupted: {finishing}; once more to stop at once; {later}\n"
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
         if stop.is_set():
-            raise Interrupted(later)
+            raise Interrupted(later())
         stop.set()
         # Not through the console: this may interrupt a write to it.
+        text = f"\ninterrupted: {finishing}; once more to stop at once; {later()}\n"
         os.write(2, text.encode())
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}

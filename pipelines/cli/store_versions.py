@@ -1,5 +1,6 @@
 """Versions of a store on the command line: which one is read, and `vlpipe store tag`."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,8 @@ Version = Annotated[
 At = Annotated[
     str | None,
     typer.Option(
-        help="The newest version of that time, UTC where it names no zone.",
+        help="The newest version of that time, UTC where it names no zone; a date is its first "
+        "moment.",
         metavar="2026-05-04T10:11:12Z",
     ),
 ]
@@ -34,15 +36,18 @@ def open_version(url: str, version: str | None = None, at: str | None = None) ->
     """The store as it is, or as it was; raises as `FeatureStore.open`."""
     from vlpipe.stores import FeatureStore
 
-    # A tag may not consist of digits alone, so that nothing is meant by two.
-    number = int(version) if version is not None and version.isdecimal() else version
-    return FeatureStore.open(url, number, at=at)
+    # No tag looks like a number, so that nothing is meant by two.
+    is_number = version is not None and re.fullmatch(r"-?[0-9]{1,18}", version)
+    store = FeatureStore.open(url, int(version) if version and is_number else version, at=at)
+    if at is not None and store.version == 0:
+        remark(f"{url} had no commits at {at}")
+    return store
 
 
 def tag(
     url: Annotated[str, typer.Argument(metavar="STORE", help="The feature store.")],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Left out: the tags are listed.")
+        str | None, typer.Argument(metavar="NAME", help="Left out: the tags are listed.")
     ] = None,
     version: Version = None,
     at: At = None,
@@ -53,10 +58,14 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Name a version for ever, so that it stays readable; or list the names."""
+    is_of_version = version is not None or at is not None or note is not None
+    if name is None and (remove or is_of_version):
+        raise UsageError("no tag named", hint="vlpipe store tag STORE NAME")
+    if remove and is_of_version:
+        raise UsageError("a tag is taken away by its name alone", hint=f"--remove {name}")
     with open_version(url, version, at) as store:
         if name is None:
-            if remove or note is not None:
-                raise UsageError("no tag named", hint="vlpipe store tag STORE NAME")
+            pass
         elif remove:
             store.untag(name)
         else:

@@ -2,6 +2,7 @@
 
 import shlex
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,9 +57,7 @@ def train(
     if resume is not None:
         if any(value is not None for value in (model, task, dataset, root, config, out, seeds)):
             raise UsageError("--resume takes everything from the run; leave the rest out")
-        if settings:
-            raise UsageError("a run keeps its settings; leave --set out, or train a new one")
-        _finish(_resume(resume), as_json=as_json)
+        _finish(_resume(resume, settings or ()), as_json=as_json)
     job = training_options.build_training_job(
         model=model, task=task, dataset=dataset, root=root, store=store, out=out, config=config,
         settings=settings,
@@ -74,7 +73,7 @@ def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
 
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with _stopping(stop, _resuming(job.out)), show_training(is_plain=is_plain) as observer:
+    with _stopping(stop, job.out), show_training(is_plain=is_plain) as observer:
         if is_flow:
             from vlpipe.pipelines.train_flow import run_as_flow
 
@@ -84,15 +83,22 @@ def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
         return run_training(job, observer=observer, stop=stop)
 
 
-def _resume(run: Path) -> "TrainingOutcome":
+def _resume(run: Path, settings: Sequence[str]) -> "TrainingOutcome":
     from vlpipe.pipelines.cli.training_progress import show_training
+    from vlpipe.pipelines.training.job import parse_settings
     from vlpipe.pipelines.training.run_folder import RunFolder
     from vlpipe.pipelines.training.train import resume_training
 
+    if any(not change.startswith("device=") for change in settings):
+        raise UsageError(
+            "a run keeps its settings, but for its device",
+            hint="--set device=cpu; leave the rest of --set out, or train a new run",
+        )
+    device = parse_settings(changes=settings).device if settings else None
     stop = threading.Event()
     is_plain = RunFolder(run).job().settings.devices > 1
-    with _stopping(stop, _resuming(run)), show_training(is_plain=is_plain) as observer:
-        return resume_training(run, observer=observer, stop=stop)
+    with _stopping(stop, run), show_training(is_plain=is_plain) as observer:
+        return resume_training(run, device=device, observer=observer, stop=stop)
 
 
 def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
@@ -105,7 +111,10 @@ def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
         raise UsageError(f"--seeds {seeds!r} are no numbers", hint="--seeds 1,2,3") from error
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with _stopping(stop, SAME_COMMAND), show_training(is_plain=is_plain) as observer:
+    with (
+        stop_on_interrupt(stop, finishing=KEEPING_THE_STEP),
+        show_training(is_plain=is_plain) as observer,
+    ):
         return run_sweep(job, numbers, observer=observer, stop=stop)
 
 
@@ -113,7 +122,10 @@ def _resuming(run: Path) -> str:
     return f"`vlpipe train --resume {shlex.quote(str(run))}` carries on"
 
 
-def _stopping(stop: threading.Event, later: str) -> AbstractContextManager[None]:
+def _stopping(stop: threading.Event, run: Path) -> AbstractContextManager[None]:
+    def later() -> str:  # before there is a run, the command begins anew
+        return _resuming(run) if (run / "run.json").exists() else SAME_COMMAND
+
     return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=later)
 
 

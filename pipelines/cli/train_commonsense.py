@@ -14,6 +14,7 @@ import typer
 from vlpipe.pipelines.cli.interruption import (
     INTERRUPTED_EXIT_CODE,
     KEEPING_THE_STEP,
+    SAME_COMMAND,
     stop_on_interrupt,
 )
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, remark
@@ -134,7 +135,10 @@ def _resuming(run: Path) -> str:
 
 
 def _stopping(stop: threading.Event, run: Path) -> AbstractContextManager[None]:
-    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=_resuming(run))
+    def later() -> str:  # before there is a run, the command begins anew
+        return _resuming(run) if (run / "run.json").exists() else SAME_COMMAND
+
+    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=later)
 
 
 def _finish(outcome: "CommonsenseOutcome", *, as_json: bool) -> None:

@@ -139,7 +139,7 @@ def parse_commonsense_settings(
     try:
         return CommonsenseSettings.model_validate(values)
     except ValidationError as error:
-        source = "" if config is None else f" ({config})"
+        source = "" if config is None else f", from {config} and --set"
         raise UsageError(
             f"settings of the training{source}: {problems_of(error)}",
             hint=f"the settings: {', '.join(CommonsenseSettings.model_fields)}",

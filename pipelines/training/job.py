@@ -130,7 +130,7 @@ def parse_settings(config: Path | None = None, changes: Iterable[str] = ()) -> T
     try:
         return TrainingSettings.model_validate(values)
     except ValidationError as error:
-        source = "" if config is None else f" ({config})"
+        source = "" if config is None else f", from {config} and --set"
         raise UsageError(
             f"settings of the training{source}: {problems_of(error)}",
             hint=f"the settings: {', '.join(TrainingSettings.model_fields)}",

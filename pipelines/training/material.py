@@ -166,6 +166,7 @@ def _write_run(survey: Survey, earlier: RunFolder | None) -> RunFolder:
                         "generation": store[feature].info.generation,
                         "digest": store.digest(feature),
                         "is_untrained": store[feature].info.is_untrained,
+                        "weights": store[feature].info.definition.weights,
                     }
                     for feature in dict.fromkeys(slots.values())
                 },

@@ -32,7 +32,11 @@ from vlpipe.pipelines.training.runs_folder import (
     read_notes,
     write_notes,
 )
-from vlpipe.pipelines.training.train import TrainingOutcome, resume_training
+from vlpipe.pipelines.training.train import (
+    TrainingOutcome,
+    discarded_unless_begun,
+    resume_training,
+)
 from vlpipe.pipelines.training.what_is_read import Json, changes_between, what_is_read
 from vlpipe.stores.errors import SnapshotGone, UsageError
 
@@ -167,14 +171,16 @@ def _train(
     """The run, begun now or before, and how its training ended."""
     if begun is not None:
         try:
-            return begun, resume_training(begun.path, observer=observer, stop=stop)
+            device = job.settings.device
+            return begun, resume_training(begun.path, device=device, observer=observer, stop=stop)
         except SnapshotGone:
             # Its rows are the same in the newest version, but a run keeps to its own.
             reason = "its version of the store was collected before it was carried on"
             write_notes(begun, read_notes(begun) | {"verdict": "refused", "reason": reason})
     run = prepare_run(job.training_job(folder.next_run()), folder.current)
-    write_notes(run, {"reads": reads})
-    return run, resume_training(run.path, observer=observer, stop=stop)
+    with discarded_unless_begun(run, with_folder=True):
+        write_notes(run, {"reads": reads})
+        return run, resume_training(run.path, observer=observer, stop=stop)
 
 
 def _conclude(

@@ -71,9 +71,26 @@ class RunFolder:
             raise UsageError(f"{self.path} is there already", hint=hint)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
-    def remove(self) -> None:
-        """Deletes the folder with all that is in it."""
-        shutil.rmtree(self.path)
+    @property
+    def has_begun(self) -> bool:
+        """Whether something was learnt: curves are written from the first step on."""
+        return self.state.exists() or (self.path / "tensorboard").exists()
+
+    def discard(self, *, with_folder: bool) -> None:
+        """Deletes all that is in the folder, and the folder itself if it was made for the run."""
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        if with_folder:
+            self.path.rmdir()
+
+    def change_device(self, device: str) -> None:
+        """Has the run go on elsewhere. UsageError as `read_facts`."""
+        facts = self.read_facts()
+        facts["job"]["settings"]["device"] = device
+        self.write_json("run.json", facts)
 
     def read_facts(self) -> dict[str, Any]:
         """What run.json says; UsageError if this is no run."""

@@ -1,6 +1,8 @@
 """Training from a job to a finished run: prepare, train, evaluate, report."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,30 +41,48 @@ def run_training(
 ) -> TrainingOutcome:
     """Makes a run of the job; see `prepare_run` for `earlier`, `resume_training` for the rest.
 
-    A run that cannot begin, for want of a device or a file that the job names, leaves no folder.
+    A run that cannot begin, for want of a device or a file that the job names, leaves nothing.
     """
+    is_new = not job.out.exists()
     run = prepare_run(job, earlier)
-    try:
+    with discarded_unless_begun(run, with_folder=is_new):
         return resume_training(run.path, observer=observer, stop=stop)
+
+
+@contextmanager
+def discarded_unless_begun(run: RunFolder, *, with_folder: bool) -> Iterator[None]:
+    """Around the work of a new run: when it ends in a UsageError or EnvironmentLacks before it has
+    learnt anything, what it has written goes, so that the corrected command finds its place free.
+
+    with_folder: its folder as well, since it was made for the run.
+    """
+    try:
+        yield
     except (UsageError, EnvironmentLacks):
-        if not run.state.exists():
-            run.remove()
+        if not run.has_begun:
+            with suppress(OSError):  # the error itself is what the user is to see
+                run.discard(with_folder=with_folder)
         raise
 
 
 def resume_training(
     path: Path,
     *,
+    device: str | None = None,
     observer: TrainingObserver | None = None,
     stop: threading.Event | None = None,
 ) -> TrainingOutcome:
     """Carries a run on to its end, from wherever it was stopped or killed; evaluates it on
     validation and, if the dataset has one, on test; writes the report.
 
+    device: `cpu`, `cuda` or `auto`, where it is to go on on another one than it began on.
+
     Once `stop` is set the run keeps the step it is at, and the outcome says so.
     With several devices each is a process of its own, and a copy of the observer goes to the first.
     """
     run = RunFolder(path)
+    if device is not None:
+        run.change_device(device)
     facts = run.read_facts()
     settings = run.job().settings
     fabric = make_fabric(settings.device, settings.devices, settings.precision)

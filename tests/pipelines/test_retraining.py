@@ -4,14 +4,16 @@ import json
 import threading
 
 import pytest
+import torch
 from made_training import make_dataset, make_job, make_store
 
 from vlpipe.pipelines.cli import run as run_command
+from vlpipe.pipelines.training import devices
 from vlpipe.pipelines.training.retraining import RetrainingJob, compare_runs, retrain
 from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.pipelines.training.runs_folder import RunsFolder, promote_run, read_notes
 from vlpipe.stores import Features, FeatureStore
-from vlpipe.stores.errors import UsageError
+from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 # Of 48 training examples these have no features at first.
 LATE = tuple(f"gif{n}" for n in range(40, 48))
@@ -112,6 +114,28 @@ def test_what_was_stopped_is_carried_on_unless_the_data_have_changed(folder):
     add_late_videos(folder)
     fresh = retrain(job)
     assert fresh.run == stopped.run.with_name("run-0003")
+
+
+def test_a_run_that_cannot_begin_is_not_carried_on(folder, monkeypatch):
+    def refuse(name):
+        raise EnvironmentLacks(f"there is no {name}")
+
+    job = retraining_job(folder, "device=cuda")
+    with monkeypatch.context() as patched:
+        patched.setattr(devices, "open_device", refuse)
+        with pytest.raises(EnvironmentLacks, match="no cuda"):
+            retrain(job)
+    assert not list(RunsFolder(job.out).runs())
+    # One that was stopped goes on on the device that is asked for now.
+    stop = threading.Event()
+    stop.set()
+    stopped = retrain(retraining_job(folder), stop=stop)
+    RunFolder(stopped.run).change_device("cuda")
+    with monkeypatch.context() as patched:
+        patched.setattr(devices, "open_device", torch.device)
+        carried_on = retrain(retraining_job(folder))
+    assert (carried_on.run, carried_on.verdict) == (stopped.run, "promoted")
+    assert RunFolder(stopped.run).job().settings.device == "cpu"
 
 
 def test_a_folder_is_one_training_and_one_retraining_at_a_time(folder, capsys):

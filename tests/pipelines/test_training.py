@@ -240,10 +240,39 @@ def test_a_wrong_setting_is_named(place, change, message):
     ],
 )
 def test_a_run_that_cannot_begin_leaves_no_folder(place, monkeypatch, change, error, message):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    def refuse(name):
+        if name == "cuda":
+            raise EnvironmentLacks("there is no cuda")
+        return torch.device(name)
+
+    monkeypatch.setattr(devices, "open_device", refuse)
+    job = make_job(place, "count", *SHORT, change, out="not-begun")
     with pytest.raises(error, match=message):
-        run_training(make_job(place, "count", *SHORT, change, out="not-begun"))
-    assert not (place / "not-begun").exists()
+        run_training(job)
+    assert not job.out.exists()
+    # A folder that was there before stays, also behind a link.
+    job.out.mkdir()
+    link = place / "link"
+    link.symlink_to(job.out)
+    with pytest.raises(error, match=message):
+        run_training(job.model_copy(update={"out": link}))
+    assert list(job.out.iterdir()) == []
+    link.unlink()
+    job.out.rmdir()
+
+
+def test_a_run_goes_on_on_another_device(place, monkeypatch):
+    def refuse(name):
+        raise EnvironmentLacks(f"there is no {name}")
+
+    run = prepare_run(make_job(place, "count", *SHORT, "device=cuda", out="moved"))
+    with monkeypatch.context() as patched:
+        patched.setattr(devices, "open_device", refuse)
+        with pytest.raises(EnvironmentLacks, match="no cuda"):
+            resume_training(run.path)
+    resume_training(run.path, device="cpu")
+    assert run.job().settings.device == "cpu"
+    assert run.read_facts()["status"] == "finished"
 
 
 def test_what_a_run_has_learnt_is_kept_when_it_cannot_go_on(place, monkeypatch):
@@ -280,7 +309,7 @@ def test_settings_come_from_a_file_and_changes_stand_above_it(tmp_path):
     assert (found.epochs, found.learning_rate) == (3, 1e-3)
     assert found.model == {"hidden": 32, "clip_choice": "mean"}
     path.write_text("epochs = 0\n")
-    with pytest.raises(UsageError, match=r"small\.toml\): epochs: .* \(found 0\)"):
+    with pytest.raises(UsageError, match=r"small\.toml and --set: epochs: .* \(found 0\)"):
         parse_settings(path)
     path.write_text("epochs = ")
     with pytest.raises(UsageError, match="not TOML"):

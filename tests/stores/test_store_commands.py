@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from vlpipe.pipelines.cli import app
 from vlpipe.stores import FeatureStore
-from vlpipe.stores.errors import UsageError
+from vlpipe.stores.errors import SnapshotGone, UsageError
 
 IDS = ["a", "b", "c"]
 
@@ -85,9 +85,28 @@ def test_versions_have_names(url, run):
     assert run("info", url, "--version", "two", "--json")["videos"] == 2
     assert run("ls", url, "--at", "2001-01-01", "--json")["features"] == []
     assert "no version any more" in run("tag", url, "two", "--remove")
-    for words in (["ls", url, "--version", "two"], ["tag", url, "--remove"], ["tag", url, "9"]):
+    for words in (
+        ["ls", url, "--version", "two"],
+        ["ls", url, "--version", "-1"],
+        ["ls", url, "--version", "9" * 5000],
+        ["tag", url, "--remove"],
+        ["tag", url, "--version", "1"],
+        ["tag", url, "now", "--remove", "--version", "1"],
+        ["tag", url, "9"],
+        ["tag", url, "\u0661\u0662"],
+    ):
         result = CliRunner().invoke(app, ["store", *words])
         assert isinstance(result.exception, UsageError)
+
+
+def test_a_version_whose_files_were_collected_gets_no_name(url, run, samples):
+    past = FeatureStore.open(url, 3)
+    run("rm", url, "--video", "a", "--yes")
+    run("compact", url)
+    run("gc", url, "--keep-days", "0", "--grace-hours", "0", "--yes")
+    with pytest.raises(SnapshotGone, match=r"parts of version 3 .* were collected"):
+        past.tag("late")
+    assert run("tag", url, "now", "--json")["tags"][0]["tag"] == "now"
 
 
 def test_purge(url, run):

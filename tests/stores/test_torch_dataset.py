@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vlpipe.stores import FeatureDefinition, Features
-from vlpipe.stores.errors import FeatureMissing, UsageError, VideoMissing
+from vlpipe.stores import FeatureDefinition, Features, torch_dataset
+from vlpipe.stores.errors import EnvironmentLacks, FeatureMissing, UsageError, VideoMissing
 
 
 def test_items(store, samples):
@@ -28,6 +28,20 @@ def test_items(store, samples):
         store.torch_dataset(["nonsense"])
     with pytest.raises(ValueError, match="at least one feature"):
         store.torch_dataset([])
+
+
+def refuse_pages(address, num_bytes):
+    raise EnvironmentLacks("no room for the batch", hint="smaller batches")
+
+
+def test_errors_of_workers_are_raised_as_they_are(store, samples, monkeypatch):
+    samples.write(store, ["a", "b", "c"])
+    dataset = store.torch_dataset(["rgb"])
+    monkeypatch.setattr(torch_dataset, "provide_pages", refuse_pages)
+    loader = dataset.loader(2, num_workers=1, multiprocessing_context="fork")
+    with pytest.raises(EnvironmentLacks) as caught:
+        list(loader)
+    assert (caught.value.message, caught.value.hint) == ("no room for the batch", "smaller batches")
 
 
 # In a process of its own: what other tests have loaded into this one does not survive a fork.

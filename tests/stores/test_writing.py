@@ -357,12 +357,16 @@ def test_snapshots(any_store, samples):
     past.tag("baseline")
     any_store.checkpoint()
     assert FeatureStore.open(any_store.url, "baseline").version == 1
-    with pytest.raises(UsageError, match="names another version"):
+    with pytest.raises(UsageError, match=r"'baseline' of .* names version 1 already"):
         any_store.tag("baseline")
     with pytest.raises(UsageError, match=r"no tag 'nothing' \(baseline\)"):
         FeatureStore.open(any_store.url, "nothing")
     any_store.tag("a-later_one.2", note="both videos")
     assert any_store.tags() == [Tag("a-later_one.2", 2, "both videos"), Tag("baseline", 1, None)]
+    any_store.tag("a-later_one.2", note="both videos")
+    any_store.tag("a-later_one.2")
+    with pytest.raises(UsageError, match="names version 2 already, with the note 'both videos'"):
+        any_store.tag("a-later_one.2", note="another note")
     any_store.untag("baseline")
     assert [tag.name for tag in past.tags()] == ["a-later_one.2"]
     any_store.tag("baseline")
