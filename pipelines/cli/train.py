@@ -85,16 +85,10 @@ def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
 
 def _resume(run: Path, settings: Sequence[str]) -> "TrainingOutcome":
     from vlpipe.pipelines.cli.training_progress import show_training
-    from vlpipe.pipelines.training.job import parse_settings
     from vlpipe.pipelines.training.run_folder import RunFolder
     from vlpipe.pipelines.training.train import resume_training
 
-    if any(not change.startswith("device=") for change in settings):
-        raise UsageError(
-            "a run keeps its settings, but for its device",
-            hint="--set device=cpu; leave the rest of --set out, or train a new run",
-        )
-    device = parse_settings(changes=settings).device if settings else None
+    device = training_options.resumed_device(settings)
     stop = threading.Event()
     is_plain = RunFolder(run).job().settings.devices > 1
     with _stopping(stop, run), show_training(is_plain=is_plain) as observer:

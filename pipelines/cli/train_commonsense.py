@@ -4,7 +4,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from vlpipe.pipelines.cli.interruption import (
     stop_on_interrupt,
 )
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, remark
+from vlpipe.pipelines.cli.training_options import resumed_device
 from vlpipe.pipelines.cli.training_progress import training_bar
 from vlpipe.pipelines.prefect_server import configured_server
 from vlpipe.stores.errors import UsageError
@@ -81,10 +82,10 @@ def train_commonsense(
 ) -> None:
     """Train VC R-CNN, and write a checkpoint that the extractor commonsense loads."""
     if resume is not None:
-        given = (instances, images, weights, dictionary, prior, dictionary_names, config, settings)
+        given = (instances, images, weights, dictionary, prior, dictionary_names, config)
         if any(value is not None for value in given):
             raise UsageError("--resume takes everything from the run; leave the rest out")
-        _finish(_resume(resume), as_json=as_json)
+        _finish(_resume(resume, settings or ()), as_json=as_json)
     from vlpipe.pipelines.commonsense_training.job import parse_commonsense_settings, parse_job
 
     for name, value in (("instances", instances), ("images", images), ("weights", weights)):
@@ -117,17 +118,18 @@ def _train(job: "CommonsenseJob", *, is_flow: bool) -> "CommonsenseOutcome":
         return run_commonsense_training(job, observer=observer, stop=stop)
 
 
-def _resume(run: Path) -> "CommonsenseOutcome":
+def _resume(run: Path, settings: Sequence[str]) -> "CommonsenseOutcome":
     from vlpipe.pipelines.commonsense_training.train import (
         open_commonsense,
         resume_commonsense_training,
     )
     from vlpipe.pipelines.training.run_folder import RunFolder
 
+    device = resumed_device(settings)
     stop = threading.Event()
     is_plain = open_commonsense(RunFolder(run))[0].settings.devices > 1
     with _stopping(stop, run), show_training(is_plain=is_plain) as observer:
-        return resume_commonsense_training(run, observer=observer, stop=stop)
+        return resume_commonsense_training(run, device=device, observer=observer, stop=stop)
 
 
 def _resuming(run: Path) -> str:

@@ -1,5 +1,6 @@
 """The options that describe a training, shared by the commands that make one or repeat one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,3 +52,16 @@ def build_training_job(
         settings=parse_settings(config, settings or ()),
         **fields,
     )
+
+
+def resumed_device(settings: Sequence[str]) -> str | None:
+    """The device of `--resume RUN --set device=cpu`; UsageError for other settings: a run keeps
+    them."""
+    from vlpipe.pipelines.training.job import parse_settings
+
+    if any(not change.startswith("device=") for change in settings):
+        raise UsageError(
+            "a run keeps its settings, but for its device",
+            hint="--set device=cpu; leave the rest of --set out, or train a new run",
+        )
+    return parse_settings(changes=settings).device if settings else None

@@ -139,15 +139,19 @@ def starting_modules(job: CommonsenseJob) -> tuple[CommonsenseModules, list[str]
 def resume_commonsense_training(
     path: Path,
     *,
+    device: str | None = None,
     observer: CommonsenseObserver | None = None,
     stop: threading.Event | None = None,
 ) -> CommonsenseOutcome:
     """Carries a run on to its end, from wherever it was stopped or killed.
 
+    device: `cpu`, `cuda` or `auto`, where it is to go on on another one than it began on.
     Once `stop` is set the run keeps the step it is at, and the outcome says so.
     With several devices each is a process of its own, and a copy of the observer goes to the first.
     """
     run, observer, stop = RunFolder(path), observer or Unwatched(), stop or threading.Event()
+    if device is not None:
+        run.change_device(device)
     job, instances = open_commonsense(run)
     if not (path / "prior.npy").is_file() and not _compute(run, job, instances, observer, stop):
         return _outcome(run, was_interrupted=True)

@@ -85,6 +85,8 @@ def test_models_are_listed_and_shown():
         (["train", "masn"], "--task is missing"),
         (["train", "masn", "--resume", "x"], "takes everything from the run"),
         (["train", "--resume", "nowhere"], "is no run"),
+        (["train", "--resume", "x", "--set", "epochs=3"], "keeps its settings, but for its device"),
+        (["train", "--resume", "x", "--set", "device=gpu"], "device: .* 'gpu'"),
         (["evaluate", "nowhere"], "is no run"),
     ],
 )

@@ -104,7 +104,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(small, data, confounders
     assert not (job.out / "model_final.pth").exists()
     observer = StopAt(4)  # and again, in the second epoch
     assert resume_commonsense_training(job.out, observer=observer, stop=observer.event).step == 4
-    resumed = resume_commonsense_training(job.out)
+    RunFolder(job.out).change_device("cuda")
+    resumed = resume_commonsense_training(job.out, device="cpu")
     assert resumed.figures == whole.figures
     states = [Checkpoint.read(o.checkpoints[1]).state for o in (whole, resumed)]
     assert states_equal(*states)
