@@ -30,9 +30,9 @@ def write_tag(storage: Storage, name: str, state: State, note: str | None) -> No
     path = f"{TAGS}/{check_tag(name)}.json"
     if name.isdecimal():
         raise UsageError(f"the tag {name!r} would look like a version", hint=f"v{name}, say")
-    if not storage.create(
-        path, seal({"version": state.version, "entry": state.entry_id, "note": note})
-    ):
+    body = {"version": state.version, "entry": state.entry_id, "note": note}
+    is_new = storage.create(path, seal(body))
+    if not is_new:
         found = _body(storage, path)
         if found["version"] != state.version or note not in (None, found.get("note")):
             raise UsageError(
@@ -45,7 +45,8 @@ def write_tag(storage: Storage, name: str, state: State, note: str | None) -> No
     # Only now: what was there before the tag stays from here on.
     gone = [part for part in live_parts(state) if not _is_there(storage, part)]
     if gone:
-        storage.remove(path)
+        if is_new:
+            storage.remove(path)
         raise SnapshotGone(
             f"{len(gone)} parts of version {state.version} of {storage.url} were collected, the "
             f"first is {gone[0].folder}",

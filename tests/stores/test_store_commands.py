@@ -104,8 +104,10 @@ def test_a_version_whose_files_were_collected_gets_no_name(url, run, samples):
     run("rm", url, "--video", "a", "--yes")
     run("compact", url)
     run("gc", url, "--keep-days", "0", "--grace-hours", "0", "--yes")
-    with pytest.raises(SnapshotGone, match=r"parts of version 3 .* were collected"):
-        past.tag("late")
+    for _ in range(2):  # the first leaves no tag behind
+        with pytest.raises(SnapshotGone, match=r"parts of version 3 .* were collected"):
+            past.tag("late")
+    assert run("tag", url, "--json")["tags"] == []
     assert run("tag", url, "now", "--json")["tags"][0]["tag"] == "now"
 
 
