@@ -1,10 +1,12 @@
 """Ctrl-C: once to stop when the work in hand is kept, twice to stop at once."""
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -56,3 +58,19 @@ def stop_on_interrupt(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_training_on_interrupt(
+    stop: threading.Event, command: str, run: Path
+) -> AbstractContextManager[None]:
+    """`stop_on_interrupt` of a command that trains into the folder of that run."""
+
+    def later() -> str:  # before there is a run, the command begins anew
+        return resuming(command, run) if (run / "run.json").exists() else SAME_COMMAND
+
+    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=later)
+
+
+def resuming(command: str, run: Path) -> str:
+    """How a run is carried on, to be pasted into a shell."""
+    return f"`vlpipe {command} --resume {shlex.quote(str(run))}` carries on"

@@ -1,9 +1,7 @@
 """`vlpipe train`: a model learns a task from a store's features and a dataset's annotations."""
 
-import shlex
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,9 @@ from vlpipe.pipelines.cli.interruption import (
     INTERRUPTED_EXIT_CODE,
     KEEPING_THE_STEP,
     SAME_COMMAND,
+    resuming,
     stop_on_interrupt,
+    stop_training_on_interrupt,
 )
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, print_table, remark
 from vlpipe.pipelines.prefect_server import configured_server
@@ -73,7 +73,10 @@ def _train(job: "TrainingJob", *, is_flow: bool) -> "TrainingOutcome":
 
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with _stopping(stop, job.out), show_training(is_plain=is_plain) as observer:
+    with (
+        stop_training_on_interrupt(stop, "train", job.out),
+        show_training(is_plain=is_plain) as observer,
+    ):
         if is_flow:
             from vlpipe.pipelines.train_flow import run_as_flow
 
@@ -91,7 +94,10 @@ def _resume(run: Path, settings: Sequence[str]) -> "TrainingOutcome":
     device = training_options.resumed_device(settings)
     stop = threading.Event()
     is_plain = RunFolder(run).job().settings.devices > 1
-    with _stopping(stop, run), show_training(is_plain=is_plain) as observer:
+    with (
+        stop_training_on_interrupt(stop, "train", run),
+        show_training(is_plain=is_plain) as observer,
+    ):
         return resume_training(run, device=device, observer=observer, stop=stop)
 
 
@@ -110,17 +116,6 @@ def _sweep(job: "TrainingJob", seeds: str) -> "Sweep":
         show_training(is_plain=is_plain) as observer,
     ):
         return run_sweep(job, numbers, observer=observer, stop=stop)
-
-
-def _resuming(run: Path) -> str:
-    return f"`vlpipe train --resume {shlex.quote(str(run))}` carries on"
-
-
-def _stopping(stop: threading.Event, run: Path) -> AbstractContextManager[None]:
-    def later() -> str:  # before there is a run, the command begins anew
-        return _resuming(run) if (run / "run.json").exists() else SAME_COMMAND
-
-    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=later)
 
 
 def _finish(outcome: "TrainingOutcome", *, as_json: bool) -> None:
@@ -142,7 +137,7 @@ def _finish(outcome: "TrainingOutcome", *, as_json: bool) -> None:
         for note in RunFolder(outcome.run).task().notes():
             remark(f"note: {note}")
     if outcome.was_interrupted:
-        remark(f"interrupted; {_resuming(outcome.run)}")
+        remark(f"interrupted; {resuming('train', outcome.run)}")
     raise typer.Exit(INTERRUPTED_EXIT_CODE if outcome.was_interrupted else 0)
 
 

@@ -1,11 +1,10 @@
 """`vlpipe train-commonsense`: VC R-CNN learns from images whose objects are annotated."""
 
-import shlex
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +12,8 @@ import typer
 
 from vlpipe.pipelines.cli.interruption import (
     INTERRUPTED_EXIT_CODE,
-    KEEPING_THE_STEP,
-    SAME_COMMAND,
-    stop_on_interrupt,
+    resuming,
+    stop_training_on_interrupt,
 )
 from vlpipe.pipelines.cli.output import AsJson, print_facts, print_json, remark
 from vlpipe.pipelines.cli.training_options import resumed_device
@@ -108,7 +106,10 @@ def train_commonsense(
 def _train(job: "CommonsenseJob", *, is_flow: bool) -> "CommonsenseOutcome":
     stop = threading.Event()
     is_plain = job.settings.devices > 1
-    with _stopping(stop, job.out), show_training(is_plain=is_plain) as observer:
+    with (
+        stop_training_on_interrupt(stop, "train-commonsense", job.out),
+        show_training(is_plain=is_plain) as observer,
+    ):
         if is_flow:
             from vlpipe.pipelines.train_commonsense_flow import run_commonsense_as_flow
 
@@ -128,19 +129,11 @@ def _resume(run: Path, settings: Sequence[str]) -> "CommonsenseOutcome":
     device = resumed_device(settings)
     stop = threading.Event()
     is_plain = open_commonsense(RunFolder(run))[0].settings.devices > 1
-    with _stopping(stop, run), show_training(is_plain=is_plain) as observer:
+    with (
+        stop_training_on_interrupt(stop, "train-commonsense", run),
+        show_training(is_plain=is_plain) as observer,
+    ):
         return resume_commonsense_training(run, device=device, observer=observer, stop=stop)
-
-
-def _resuming(run: Path) -> str:
-    return f"`vlpipe train-commonsense --resume {shlex.quote(str(run))}` carries on"
-
-
-def _stopping(stop: threading.Event, run: Path) -> AbstractContextManager[None]:
-    def later() -> str:  # before there is a run, the command begins anew
-        return _resuming(run) if (run / "run.json").exists() else SAME_COMMAND
-
-    return stop_on_interrupt(stop, finishing=KEEPING_THE_STEP, later=later)
 
 
 def _finish(outcome: "CommonsenseOutcome", *, as_json: bool) -> None:
@@ -158,7 +151,7 @@ def _finish(outcome: "CommonsenseOutcome", *, as_json: bool) -> None:
         )
         remark(f"use it with --features commonsense --weights vc_rcnn={outcome.checkpoints[-1]}")
     if outcome.was_interrupted:
-        remark(f"interrupted; {_resuming(outcome.run)}")
+        remark(f"interrupted; {resuming('train-commonsense', outcome.run)}")
     raise typer.Exit(INTERRUPTED_EXIT_CODE if outcome.was_interrupted else 0)
 
 
