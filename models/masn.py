@@ -39,8 +39,9 @@ from vlpipe.models.layers.answers import (
     answer_predictions,
 )
 from vlpipe.models.layers.bilinear_attention import BilinearAttention, NodeSide
-from vlpipe.models.layers.row_norm import RowNorm
-from vlpipe.models.layers.sequences import masked_softmax, real_positions, sinusoids
+from vlpipe.models.layers.object_graph import ObjectGraph
+from vlpipe.models.layers.row_norm import RowNorm, normalise_real
+from vlpipe.models.layers.sequences import real_positions, sinusoids
 from vlpipe.models.layers.weight_norm import WeightNormLinear
 from vlpipe.models.layers.word_fusion import AttentionPool, WordFusion
 from vlpipe.models.model import Model, ModelConfig, PublishedResult
@@ -52,7 +53,6 @@ from vlpipe.stores.errors import UsageError
 
 _BOX_NUMBERS = 6  # x0/w, y0/h, x1/w, y1/h, width/w, height/h
 _CODE_WIDTH = 64
-_SHARPNESS = 100.0  # of the adjacency: rows of the graph become nearly one-hot
 _GRAPH_DROPOUT = _FUSION_DROPOUT = 0.1
 
 
@@ -146,11 +146,7 @@ class InputNorm(nn.Module):
         self.norm = RowNorm(width, affine=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        real = x[mask]  # (clips, ..., C)
-        scaled = self.norm(real.flatten(0, -2)).view_as(real)
-        return torch.zeros_like(x).masked_scatter(
-            mask.view(*mask.shape, *(1 for _ in x.shape[2:])).expand_as(x), scaled.to(x.dtype)
-        )
+        return normalise_real(self.norm, x, mask)
 
 
 class QuestionEncoder(nn.Module):
@@ -170,33 +166,6 @@ class QuestionEncoder(nn.Module):
         words = self.dropout(F.relu(self.output(rows)))  # (Q, L, D)
         summary = self.dropout(F.relu(self.hidden(torch.cat([last[0], last[1]], dim=-1))))
         return words, summary
-
-
-class ObjectGraph(nn.Module):
-    """Nodes (B, M, D) exchange what they hold along edges that their likeness draws."""
-
-    def __init__(self, width: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.edges = nn.ModuleList(
-            WeightNormLinear(width, width, is_per_row=True, has_bias=False) for _ in range(2)
-        )
-        self.layers = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(num_layers))
-
-    def forward(self, nodes: Tensor, mask: Tensor) -> Tensor:
-        shape = nodes.shape[-1:]
-        h = nodes
-        for edge in self.edges:
-            h = F.relu(edge(h))
-        pairs = mask[:, :, None] & mask[:, None, :]  # (B, M, M)
-        # In half precision a hundred times a sum of squares would overflow.
-        with torch.autocast(h.device.type, enabled=False):
-            likeness = h.float() @ h.float().mT  # (B, M, M)
-        adjacency = masked_softmax(_SHARPNESS * likeness, pairs).to(nodes.dtype)
-        x = nodes
-        for layer in self.layers:
-            x = self.dropout(F.relu(F.layer_norm(adjacency @ layer(x), shape)))
-        return F.layer_norm(nodes + x, shape)
 
 
 class Stream(nn.Module):

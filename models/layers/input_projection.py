@@ -2,11 +2,10 @@
 
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlpipe.models.layers.row_norm import RowNorm
+from vlpipe.models.layers.row_norm import RowNorm, normalise_real
 
 
 class InputProjection(nn.Module):
@@ -27,8 +26,7 @@ class InputProjection(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """mask: bool (B, S), True where a row is real."""
         if self.norm is not None:
-            scaled = self.norm(x[mask])  # (real rows, num_in)
-            x = torch.zeros_like(x).masked_scatter(mask[..., None], scaled)
+            x = normalise_real(self.norm, x, mask)
         if self.map is None:
             return x
         return F.relu(cast(Tensor, self.map(x)) * self.scale)

@@ -1,5 +1,6 @@
 """Batch normalisation of rows, which a batch of a single row does not end."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,3 +18,11 @@ class RowNorm(nn.BatchNorm1d):
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         return super().forward(input)
+
+
+def normalise_real(norm: RowNorm, x: Tensor, mask: Tensor) -> Tensor:
+    """(B, S, ..., C) normalised a channel over the places of mask, bool (B, S); 0 elsewhere."""
+    real = x[mask]  # (real, ..., C)
+    scaled = norm(real.flatten(0, -2)).view_as(real)
+    around = mask.view(*mask.shape, *(1 for _ in x.shape[2:])).expand_as(x)
+    return torch.zeros_like(x).masked_scatter(around, scaled.to(x.dtype))

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from vlpipe.extractors.device import open_device
 from vlpipe.extractors.weights.checkpoint import sha256_of
 from vlpipe.extractors.weights.source import UNTRAINED
 from vlpipe.pipelines.commonsense_training.confounders import (
@@ -192,7 +191,6 @@ def _compute(
 ) -> bool:
     """Makes the confounders of a run from its data; False if stopped."""
     settings = job.settings
-    device = make_fabric(settings.device, 1, settings.precision).device
     modules = build_modules(job)
     restore_modules(modules, read_state(run.state))
     partial = run.checkpoints / "confounders.pt"
@@ -200,7 +198,7 @@ def _compute(
         modules.network,
         RegionDataset(instances.images, job.images, settings),
         partial,
-        device=open_device(str(device)),
+        device=choose_device(settings.device),
         workers=settings.workers,
         keep_every_s=settings.checkpoint_every_s,
         on_image=observer.on_confounders,
