@@ -12,6 +12,7 @@ from vlpipe.stores.commit import commit
 from vlpipe.stores.creation import check_store, create_store
 from vlpipe.stores.errors import StoreNotFound, UsageError, VlpipeError
 from vlpipe.stores.features import FeatureDefinition
+from vlpipe.stores.foreign_hdf5 import is_hdf5
 from vlpipe.stores.history import load_state, oldest_entry, version_at
 from vlpipe.stores.layout import RETENTION_S, TARGET_BYTES, check_video_id
 from vlpipe.stores.ledger import Ledger, Op
@@ -20,7 +21,7 @@ from vlpipe.stores.part import GRACE_S
 from vlpipe.stores.references import Tag, read_tag, read_tags, remove_tag, write_pin, write_tag
 from vlpipe.stores.snapshot import Snapshot
 from vlpipe.stores.state import State
-from vlpipe.stores.storage import Storage, open_storage
+from vlpipe.stores.storage import Storage, local_path, open_storage
 from vlpipe.stores.writer import FeatureWriter
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ class FeatureStore(Snapshot):
         *,
         at: str | date | None = None,
         durability: str = "power",
-    ) -> Self:
+    ) -> "FeatureStore":
         """The store at a path, `file://PATH`, `s3://BUCKET/PATH` or `memory://NAME`;
-        StoreNotFound if there is none.
+        StoreNotFound if there is none. The path may be that of one HDF5 file, an export in the
+        layout vlpipe-hdf5, which only reads: see `vlpipe.stores.hdf5_store`.
 
         version: None for the newest, a number, or a tag. A handle with a given version only reads.
         at: the newest version of this time instead: a datetime, a date (its first moment), or text
@@ -64,6 +66,11 @@ class FeatureStore(Snapshot):
         durability: what a commit survives: "power" (a loss of power) or "process" (the death of
             the process only; faster).
         """
+        path = local_path(url)
+        if path is not None and is_hdf5(path):
+            from vlpipe.stores.hdf5_store import Hdf5Store
+
+            return Hdf5Store.open(path, version, at=at)
         storage = open_storage(url, durability=durability)
         check_store(storage)
         if at is not None and version is not None:
@@ -78,7 +85,7 @@ class FeatureStore(Snapshot):
     @classmethod
     def create(
         cls, url: str | Path, *, durability: str = "power", single_writer: bool = False
-    ) -> Self:
+    ) -> "FeatureStore":
         """A new empty store; UsageError when there is one already.
 
         single_writer: for places where a file cannot be created only if it is absent: the store
@@ -90,7 +97,7 @@ class FeatureStore(Snapshot):
         return cls.open(url, durability=durability)
 
     @classmethod
-    def open_or_create(cls, url: str | Path, *, durability: str = "power") -> Self:
+    def open_or_create(cls, url: str | Path, *, durability: str = "power") -> "FeatureStore":
         """The store at this address, made if there is none."""
         try:
             return cls.open(url, durability=durability)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from vlpipe.stores.errors import EnvironmentLacks, UsageError
 from vlpipe.stores.foreign_arrays import ForeignArrayError, check_numbers
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_RATIO = 1000  # zeros deflate by about this much, nothing real does by more
 
 
@@ -22,6 +23,15 @@ def import_h5py() -> Any:  # noqa: ANN401 - a module without types
             "HDF5 files need the library h5py, which is not installed",
             hint='pip install h5py, or pip install "vlpipe[all]"',
         ) from error
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether there is a file at the path that begins as HDF5 files do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SIGNATURE)) == _SIGNATURE
+    except OSError:  # there is none, or a folder, or nothing that may be read
+        return False
 
 
 def open_foreign_hdf5(path: Path) -> Any:  # noqa: ANN401 - h5py.File

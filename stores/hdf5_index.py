@@ -1,7 +1,6 @@
 """What an HDF5 file of features says about one of them: which videos, and where their rows are."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,6 @@ from vlpipe.stores.errors import StoreDamaged
 from vlpipe.stores.features import FeatureDefinition
 from vlpipe.stores.foreign_arrays import ForeignArrayError
 from vlpipe.stores.foreign_hdf5 import find_dataset, read_dataset, read_names
-from vlpipe.stores.information import FeatureInfo
 
 FORMAT, FORMAT_VERSION = "vlpipe-hdf5", 1
 
@@ -90,30 +88,3 @@ def read_index(file: Any, path: str) -> FeatureIndex:  # noqa: ANN401 - h5py.Fil
             f"expected {num_rows} rows {definition.row_shape} {definition.dtype}"
         )
     return index
-
-
-def feature_info(index: FeatureIndex, facts: Mapping[str, Any]) -> FeatureInfo:
-    definition = index.definition
-    num_rows = int(index.row_size.sum())
-    row_bytes = np.dtype(definition.dtype).itemsize * int(np.prod(definition.row_shape))
-    return FeatureInfo(
-        name=definition.name,
-        generation=definition.generation,
-        dtype=definition.dtype,
-        row_shape=definition.row_shape,
-        dimensions=definition.dimensions,
-        time_units="seconds",
-        provenance=definition.provenance,
-        definition=definition,
-        num_videos=len(index.video_ids),
-        num_rows=num_rows,
-        num_bytes=num_rows * row_bytes,
-        num_failed=sum(
-            1
-            for failure in facts["failed"]
-            if (failure["feature"], failure["generation"])
-            == (definition.name, definition.generation)
-        ),
-        is_active=index.is_active,
-        is_untrained=definition.is_untrained,
-    )

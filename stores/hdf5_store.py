@@ -1,6 +1,6 @@
 """Features in one HDF5 file, for those who want one: read like a store, never changed.
 
-    /                       format, format_version, store (version and id of the store it came from)
+    /                       format, format_version, store (version of the store it came from)
     /failed                 JSON of the quarantine
     /FEATURE/GENERATION/    definition (JSON with the provenance), is_active, index_crc32c
         rows (N, ...)       all rows, video after video; contiguous, so that a video is one range
@@ -11,221 +11,158 @@
 `vlpipe store export --layout vlpipe-hdf5` makes one. h5py alone reads it by name.
 """
 
-import hashlib
 import json
-import struct
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from vlpipe.stores.errors import (
-    FeatureMissing,
-    StoreDamaged,
-    StoreNotFound,
-    StoreTooNew,
-    UsageError,
-)
+from vlpipe.stores.errors import StoreDamaged, StoreNotFound, StoreTooNew, UsageError
+from vlpipe.stores.feature_store import FeatureStore
 from vlpipe.stores.foreign_hdf5 import open_foreign_hdf5
-from vlpipe.stores.hdf5_index import (
-    FORMAT,
-    FORMAT_VERSION,
-    FeatureIndex,
-    feature_info,
-    read_index,
-)
-from vlpipe.stores.hdf5_reader import Hdf5FeatureReader, RangeFile
-from vlpipe.stores.information import FeatureInfo
+from vlpipe.stores.generation import GenerationState, RawVideoRow
+from vlpipe.stores.hdf5_index import FORMAT, FORMAT_VERSION, FeatureIndex, read_index
+from vlpipe.stores.hdf5_storage import FORM, Hdf5Part, Hdf5Storage, only_read
+from vlpipe.stores.layout import format_utc
+from vlpipe.stores.state import Failure, State
+from vlpipe.stores.storage import local_path
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from vlpipe.stores.verification import VerifyReport
 
 # What h5py raises where the structure of a file is damaged.
 _DAMAGE = (KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError, UnicodeError)
 
 
-class Hdf5Store:
-    """A file of features. It reads like a `FeatureStore` at a fixed version.
+class Hdf5Store(FeatureStore):
+    """A file of features: a store at the version that it was exported from, with all that reads.
 
-    Handles pickle to their path, and work after a fork: h5py is used while opening only.
+    What would change it raises UsageError. Handles pickle to their path, and work after a fork:
+    h5py is used while opening only.
     """
 
-    def __init__(
-        self, path: Path, indexes: Mapping[tuple[str, str], FeatureIndex], facts: Mapping[str, Any]
-    ) -> None:
-        self._path = path
-        self._indexes = indexes
-        self._facts = facts
-        self._file = RangeFile(path)
-        self._readers: dict[tuple[str, str], Hdf5FeatureReader] = {}
-
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """The file at a path.
+    def open(
+        cls,
+        url: str | Path,
+        version: int | str | None = None,
+        *,
+        at: str | date | None = None,
+        durability: str = "power",
+    ) -> Self:
+        """The file at a path. version: None, or that of the file; there is no other.
 
-        Raises StoreNotFound, UsageError for other HDF5 files, StoreTooNew for a later format and
-        StoreDamaged where its small arrays do not match their checksum.
+        Raises StoreNotFound, UsageError for other HDF5 files and other versions, StoreTooNew for a
+        later format and StoreDamaged where its small arrays do not match their checksum.
         """
-        path = Path(path).absolute()
-        if not path.is_file():
-            raise StoreNotFound(f"there is no file {path}")
+        path = local_path(url)
+        if path is None or not path.is_file():
+            raise StoreNotFound(f"there is no file {path or url} on this machine")
+        storage = Hdf5Storage(path)
         with open_foreign_hdf5(path) as file:
             try:
-                return cls(path, *_read_contents(path, file))
+                state = _read_state(path, file)
             except _DAMAGE as error:
                 raise StoreDamaged(f"{path}: {error}") from error
+        if at is not None or version not in (None, state.version):
+            raise UsageError(
+                f"{path} holds version {state.version} of a store and no other, so not "
+                + (f"version {version!r}" if at is None else f"that of {at}")
+            )
+        return cls(storage, state, durability=durability, is_pinned=True)
 
-    @property
-    def url(self) -> str:
-        """The path."""
-        return str(self._path)
+    def pin(self, run: str, hours: float = 24.0) -> None:
+        """Nothing: a file loses no version."""
 
-    @property
-    def version(self) -> int:
-        """Version of the store that it was exported from."""
-        return int(self._facts["version"])
-
-    @property
-    def features(self) -> Mapping[str, FeatureInfo]:
-        """The active generation of each feature, by name."""
-        return {
-            name: feature_info(index, self._facts)
-            for (name, _), index in self._indexes.items()
-            if index.is_active
-        }
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The names of all features, sorted."""
-        return sorted({name for name, _ in self._indexes})
-
-    def generations(self, name: str) -> list[FeatureInfo]:
-        """All generations of a feature, the active one first."""
-        found = [feature_info(i, self._facts) for (n, _), i in self._indexes.items() if n == name]
-        if not found:
-            raise self._feature_missing(name)
-        return sorted(found, key=lambda info: not info.is_active)
-
-    def __getitem__(self, name: str) -> "Hdf5FeatureReader":
-        """The reader of `feature` (its active generation) or of `feature@generation`."""
-        feature, at, generation = name.partition("@")
-        for key, index in self._indexes.items():
-            if key[0] == feature and (key[1] == generation if at else index.is_active):
-                if key not in self._readers:
-                    self._readers[key] = Hdf5FeatureReader(self.url, index, self._file, self._facts)
-                return self._readers[key]
-        raise self._feature_missing(name)
-
-    def __contains__(self, name: object) -> bool:
-        try:
-            return isinstance(name, str) and self[name] is not None
-        except FeatureMissing:
-            return False
-
-    def videos(self) -> "pa.Table":
-        """One row per video and feature: video_id, feature, generation, is_active, rows, seconds,
-        source, note."""
-        import pyarrow as pa
-
-        rows = [
-            {
-                "video_id": index.video_ids[n],
-                "feature": key[0],
-                "generation": key[1],
-                "is_active": index.is_active,
-                "rows": int(index.row_size[n]),
-                "seconds": None if np.isnan(index.seconds[n]) else float(index.seconds[n]),
-                "source": index.sources[n] or None,
-                "note": index.notes[n] or None,
-            }
-            for key, index in self._indexes.items()
-            for n in range(len(index.video_ids))
-        ]
-        return pa.Table.from_pylist(rows, schema=_videos_schema(pa))
-
-    def failed(self) -> list[dict[str, Any]]:
-        """The quarantine of the store at the time of the export."""
-        return list(self._facts["failed"])
-
-    def digest(self, feature: str) -> str:
-        """SHA-256 (hex) of what a feature holds; equal to that of a store that holds the same."""
-        index = self[feature].index
-        result = hashlib.sha256()
-        order = sorted((video.encode(), n) for n, video in enumerate(index.video_ids))
-        for video, n in order:
-            result.update(struct.pack("<I", len(video)) + video)
-            numbers = (int(a[n]) for a in (index.row_size, index.crc32c, index.spans_crc32c))
-            result.update(struct.pack("<QII", *numbers))
-        return result.hexdigest()
-
-    def verify(self) -> list[str]:
-        """What is wrong with the bytes of any video; empty when all match their checksums."""
-        problems = []
-        for feature, generation in self._indexes:
-            reader = self[f"{feature}@{generation}"]
-            for video_id in reader.ids():
-                try:
-                    reader.read(video_id, with_spans=True, verify="always")
-                except StoreDamaged as error:
-                    problems.append(error.message)
-        return problems
-
-    def close(self) -> None:
-        """Closes the file. Reading again opens it again."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
+    def verify(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        *,
+        deep: bool = True,
+        repair: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "VerifyReport":
+        """What is wrong with the bytes of the file. Its list of videos was compared when it was
+        opened; `deep` compares the rows and spans of every video as well."""
+        from vlpipe.stores.verification import verify_one_file
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).open, (self._path,)
+        if repair:
+            self._check_writable()
+        return verify_one_file(self._storage, self._state, is_deep=deep, progress=progress)
 
-    def __repr__(self) -> str:
-        return f"<Hdf5Store {self.url}, version {self.version}>"
-
-    def _feature_missing(self, name: str) -> FeatureMissing:
-        return FeatureMissing(
-            f"{self.url} has no feature {name!r}", hint=f"it has {', '.join(self.feature_names)}"
-        )
+    def _check_writable(self) -> None:
+        raise only_read(self.url)
 
 
-def _read_contents(
-    path: Path,
-    file: Any,  # noqa: ANN401 - h5py.File
-) -> tuple[dict[tuple[str, str], FeatureIndex], dict[str, Any]]:
+def _read_state(path: Path, file: Any) -> State:  # noqa: ANN401 - h5py.File
     if file.attrs.get("format") != FORMAT:
         raise UsageError(
             f"{path} is not a file of this layout",
             hint="other HDF5 files: vlpipe store import STORE --layout ... --from FILE",
         )
-    version = int(file.attrs["format_version"])
-    if version > FORMAT_VERSION:
-        raise StoreTooNew(f"{path} has format {version}, this vlpipe reads up to {FORMAT_VERSION}")
-    indexes = {
-        (feature, generation): read_index(file, f"/{feature}/{generation}")
-        for feature in sorted(set(file) - {"failed"})
-        for generation in sorted(file[feature])
-    }
-    facts = json.loads(file.attrs["store"])
-    return indexes, facts | {"failed": json.loads(file["failed"][()])}
+    format_version = int(file.attrs["format_version"])
+    if format_version > FORMAT_VERSION:
+        raise StoreTooNew(
+            f"{path} has format {format_version}, this vlpipe reads up to {FORMAT_VERSION}"
+        )
+    version = int(json.loads(file.attrs["store"])["version"])
+    state = State(version=version, entry_id=json.loads(file.attrs["vlpipe_export"])["identity"])
+    found = path.stat()
+    for feature in sorted(set(file) - {"failed"}):
+        for name in sorted(file[feature]):
+            index = read_index(file, f"/{feature}/{name}")
+            generation = GenerationState(index.definition, name)
+            generation.put(_video_rows(index, _part(index, name, version, found.st_size)))
+            state.generations[feature, name] = generation
+            if index.is_active:
+                state.active[feature] = name
+    # The first files of this format did not say when and how often.
+    at_latest = format_utc(datetime.fromtimestamp(found.st_mtime, UTC))
+    unknown = {"attempt": 1, "retry": False, "version": version, "time": at_latest}
+    for failure in json.loads(file["failed"][()]):
+        facts = unknown | failure
+        key = tuple(facts.pop(name) for name in ("feature", "generation", "video_id"))
+        state.failures.set(key, Failure(**facts))
+    return state
 
 
-def _videos_schema(pa: Any) -> Any:  # noqa: ANN401
-    text = pa.string()
-    return pa.schema(
-        {
-            "video_id": text, "feature": text, "generation": text, "is_active": pa.bool_(),
-            "rows": pa.int64(), "seconds": pa.float32(), "source": text, "note": text,
-        }
+def _part(index: FeatureIndex, generation: str, version: int, file_bytes: int) -> Hdf5Part:
+    definition = index.definition
+    num_rows = int(index.row_size.sum())
+    return Hdf5Part(
+        id=f"{generation}-{index.checksum():08x}",
+        feature=definition.name,
+        generation=generation,
+        num_rows=num_rows,
+        num_videos=len(index.video_ids),
+        dtype=definition.dtype,
+        row_shape=definition.row_shape,
+        chunk_rows=max(num_rows, 1),
+        codec="none",
+        base=index.rows_offset or 0,
+        rows_bytes=file_bytes,
+        spans_bytes=file_bytes,
+        form=FORM,
+        version=version,
+        created="",
+        spans_base=index.spans_offset or 0,
+    )
+
+
+def _video_rows(index: FeatureIndex, part: Hdf5Part) -> Iterator[tuple[str, RawVideoRow]]:
+    columns = zip(
+        index.video_ids, index.row_start.tolist(), index.row_size.tolist(), index.crc32c.tolist(),
+        index.spans_crc32c.tolist(), index.sources, index.seconds.tolist(),
+        index.source_size.tolist(), index.source_mtime_ns.tolist(), index.notes, strict=True,
     )  # fmt: skip
+    for video_id, start, size, crc, spans_crc, source, seconds, num_bytes, mtime, note in columns:
+        yield (
+            video_id,
+            (
+                part, start, size, crc, spans_crc, source or None,
+                None if math.isnan(seconds) else seconds,
+                None if num_bytes < 0 else num_bytes,
+                None if mtime < 0 else mtime,
+                note or None, part.version,
+            ),
+        )  # fmt: skip

@@ -1,5 +1,5 @@
 """Files of a file system: reading ranges, growing streams, and what goes wrong with them."""
-# ruff: noqa: PTH106, PTH108, PTH112, PTH208
+# ruff: noqa: PTH106, PTH108, PTH112, PTH123, PTH208
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlpipe.stores.errors import SINGLE_WRITER_HINT, StoreUnwritable
-from vlpipe.stores.storage import Bytes
+from vlpipe.stores.storage import Bytes, Request
 
 _PIECE_BYTES = 2**18
 
@@ -65,6 +65,32 @@ class LocalFile:
         # AttributeError: the constructor failed. OSError: nothing was written, nothing is lost.
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._descriptor)
+
+
+def read_file_ranges(requests: Sequence[Request]) -> list[int]:
+    """`Storage.read_ranges` of files: what is in memory is copied at once; the rest is announced
+    before any of it is waited for, so that the disk sees all of it."""
+    counts = []
+    waiting = []
+    for number, (file, offset, targets) in enumerate(requests):
+        if not isinstance(file, LocalFile):
+            raise TypeError(f"{file} is no file of this machine")
+        num_bytes = sum([target.nbytes for target in targets])
+        counts.append(file.read_cached(offset, *targets))
+        if counts[-1] < num_bytes:
+            file.announce(offset, num_bytes)
+            waiting.append((number, file))
+    for number, file in waiting:
+        counts[number] = file.read_into(requests[number][1], *requests[number][2])
+    return counts
+
+
+def map_file(path: str) -> npt.NDArray[np.uint8]:
+    """All bytes of a file as a read-only array over its map."""
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 class LocalStream:

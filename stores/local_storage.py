@@ -7,7 +7,6 @@ way of `os`, so that tests can count them and fail or kill at each one.
 
 import contextlib
 import errno
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,8 @@ from vlpipe.stores.local_files import (
     LocalFile,
     LocalStream,
     as_bytes,
+    map_file,
+    read_file_ranges,
     remove_tree,
     sync_path,
     unwritable,
@@ -56,31 +57,15 @@ class LocalStorage:
             return file.read()
 
     def map(self, name: str) -> npt.NDArray[np.uint8]:
-        with self._reading(name) as path, open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return np.empty(0, np.uint8)
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        with self._reading(name) as path:
+            return map_file(path)
 
     def open(self, name: str) -> LocalFile:
         with self._reading(name) as path:
             return LocalFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     def read_ranges(self, requests: Sequence[Request]) -> list[int]:
-        # What is in memory is copied at once. The rest is announced before any of it is waited
-        # for, so that the disk sees all of it.
-        counts = []
-        waiting = []
-        for number, (file, offset, targets) in enumerate(requests):
-            if not isinstance(file, LocalFile):
-                raise TypeError(f"{file} is no file of {self.url}")
-            num_bytes = sum([target.nbytes for target in targets])
-            counts.append(file.read_cached(offset, *targets))
-            if counts[-1] < num_bytes:
-                file.announce(offset, num_bytes)
-                waiting.append((number, file))
-        for number, file in waiting:
-            counts[number] = file.read_into(requests[number][1], *requests[number][2])
-        return counts
+        return read_file_ranges(requests)
 
     def size(self, name: str) -> int | None:
         try:

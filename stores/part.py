@@ -25,7 +25,10 @@ _SPANS_DTYPE = np.dtype("<f8")
 
 @dataclass(frozen=True, eq=False)  # compared by identity: parts are keys of large tables
 class Part:
-    """What a ledger entry says about a part."""
+    """What a ledger entry says about a part.
+
+    base, spans_base: the byte of its file at which the first row, and the first span, begins.
+    """
 
     id: str
     feature: str
@@ -42,6 +45,7 @@ class Part:
     form: str
     version: int
     created: str
+    spans_base: int = BASE
 
     @property
     def folder(self) -> str:
@@ -67,6 +71,11 @@ class Part:
     @property
     def spans_shape(self) -> RowFileShape:
         return RowFileShape.of(self.num_rows, _SPANS_DTYPE, (2,))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it has a folder, with metadata and small arrays that say what the ledger says."""
+        return True
 
     @cached_property
     def is_plain(self) -> bool:

@@ -11,7 +11,6 @@ from vlpipe.stores.aligned_arrays import empty_aligned
 from vlpipe.stores.checksum import crc32c, extend_crc32c
 from vlpipe.stores.errors import StoreDamaged, VlpipeError
 from vlpipe.stores.part import Part
-from vlpipe.stores.row_file import BASE
 from vlpipe.stores.row_selection import RowSelection, selected_runs
 from vlpipe.stores.storage import RangeReader, Request, Storage
 
@@ -279,7 +278,7 @@ def file_offset(array: ArrayName, part: Part, start: int) -> int:
     """The byte of the file of a plain part at which a row begins."""
     if array == "rows":
         return part.base + start * part.rows_shape.row_bytes
-    return BASE + start * 16
+    return part.spans_base + start * 16
 
 
 def new_array(array: ArrayName, part: Part, count: int) -> npt.NDArray[Any]:

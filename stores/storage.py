@@ -158,25 +158,34 @@ def open_storage(url: str | Path, *, durability: str = "power") -> Storage:
     """
     if durability not in ("power", "process"):
         raise ValueError(f"durability {durability!r} is unknown, expected 'power' or 'process'")
+    path = local_path(url)
+    if path is not None:
+        from vlpipe.stores.local_storage import LocalStorage
+
+        return LocalStorage(path, is_power_safe=durability == "power")
+    scheme, _, rest = str(url).partition("://")
+    if scheme == "memory":
+        from vlpipe.stores.memory_storage import MemoryStorage
+
+        return MemoryStorage.named(rest)
+    if scheme == "s3":
+        from vlpipe.stores.s3_storage import S3Storage
+
+        return S3Storage(rest)
+    raise UsageError(
+        f"store address {str(url)!r} has the scheme {scheme!r}; known are a plain path, "
+        "file://, s3:// and memory://",
+        hint="give a folder of this machine, or one that is mounted on it",
+    )
+
+
+def local_path(url: str | Path) -> Path | None:
+    """The absolute path that an address names, by itself or after `file://`; None for others."""
     scheme, separator, rest = str(url).partition("://")
     if not separator or isinstance(url, Path):
         path = Path(url)
     elif scheme == "file":
         path = Path(rest)
-    elif scheme == "memory":
-        from vlpipe.stores.memory_storage import MemoryStorage
-
-        return MemoryStorage.named(rest)
-    elif scheme == "s3":
-        from vlpipe.stores.s3_storage import S3Storage
-
-        return S3Storage(rest)
     else:
-        raise UsageError(
-            f"store address {str(url)!r} has the scheme {scheme!r}; known are a plain path, "
-            "file://, s3:// and memory://",
-            hint="give a folder of this machine, or one that is mounted on it",
-        )
-    from vlpipe.stores.local_storage import LocalStorage
-
-    return LocalStorage(path.expanduser().absolute(), is_power_safe=durability == "power")
+        return None
+    return path.expanduser().absolute()

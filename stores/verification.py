@@ -110,14 +110,7 @@ def verify_store(
             name = f"{DATA}/{feature}/{NODE_FILE}"
             _verify_node(storage, report, name, zarr_metadata.group())
     named: set[str] = set()
-    groups = [
-        (generation, part, videos)
-        for _, generation in sorted(state.generations.items())
-        for part, videos in _by_part(generation)
-    ]
-    for done, (generation, part, videos) in enumerate(groups):
-        if progress is not None:
-            progress(done, len(groups))
+    for generation, part, videos in _parts(state, progress):
         folder = generation_folder(*generation.key)
         if folder not in named:
             named.add(folder)
@@ -125,14 +118,28 @@ def verify_store(
             _verify_node(storage, report, f"{folder}/{NODE_FILE}", node)
         named.add(part.folder)
         _verify_part(storage, report, generation, part, videos)
-    if progress is not None:
-        progress(len(groups), len(groups))
     if is_deep:
         for folder, (definition, part) in sorted(past.items()):
             if folder not in named and storage.size(f"{folder}/{NODE_FILE}") is not None:
                 report.past_damage += _past_damage(storage, definition, part)
     report.orphan_parts = [folder for folder in find_parts(storage) if folder not in named]
     report.leftovers = find_leftovers(storage)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def verify_one_file(
+    storage: Storage,
+    state: State,
+    *,
+    is_deep: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """The report on a store that is one file: nothing lies beside its rows."""
+    started = time.monotonic()
+    report = VerifyReport(storage.url, state.version, is_deep)
+    for generation, part, videos in _parts(state, progress):
+        _verify_part(storage, report, generation, part, videos)
     report.seconds = time.monotonic() - started
     return report
 
@@ -223,6 +230,22 @@ def _verify_node(
     if not is_same:
         message = f"{storage.url}/{name} is not the metadata of its group"
         report.problems.append(Problem("metadata", message, path=name))
+
+
+def _parts(
+    state: State, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[GenerationState, Part, dict[str, VideoRow]]]:
+    """Each part with its live videos, generation by generation; tells how many are done."""
+    groups = [
+        (generation, part, videos)
+        for _, generation in sorted(state.generations.items())
+        for part, videos in _by_part(generation)
+    ]
+    tell = progress or (lambda done, total: None)
+    for done, group in enumerate(groups):
+        tell(done, len(groups))
+        yield group
+    tell(len(groups), len(groups))
 
 
 def _by_part(generation: GenerationState) -> Iterator[tuple[Part, dict[str, VideoRow]]]:

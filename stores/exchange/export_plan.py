@@ -16,6 +16,7 @@ from vlpipe.stores.exchange.layout import Layout, Slot, check_slots
 from vlpipe.stores.exchange.row_times import rows_at
 from vlpipe.stores.features import canonical_json
 from vlpipe.stores.information import FeatureInfo
+from vlpipe.stores.layout import format_utc
 from vlpipe.stores.reader import FeatureReader
 from vlpipe.stores.snapshot import Snapshot
 from vlpipe.stores.stored_dtypes import BFLOAT16, read_dtype
@@ -108,11 +109,11 @@ class FeatureRows:
         """Where rows lie; UsageError when they are joined, compressed, bfloat16 or not on this
         machine."""
         part, start, size, *_ = self.first.locate(video_id)
-        is_readable = part.is_plain and self.infos[0].dtype != BFLOAT16
+        is_readable = part.is_plain and part.is_folder and self.infos[0].dtype != BFLOAT16
         if self._others or not is_readable or "://" in self._url:
             raise UsageError(
                 f"rows of {self.first.name} in {self._url} cannot be linked: they must be those of "
-                "one feature, uncompressed, not bfloat16, in a store on this machine",
+                "one feature, uncompressed, not bfloat16, in a folder on this machine",
                 hint="leave out --link",
             )
         shape = part.rows_shape
@@ -375,7 +376,7 @@ def _identity(
 def _failures(store: Snapshot, infos: Sequence[FeatureInfo]) -> list[dict[str, Any]]:
     keys = {(info.name, info.generation) for info in infos}
     return [
-        {name: row[name] for name in ("video_id", "feature", "generation", "kind", "message")}
+        row | {"time": format_utc(row["time"])}
         for row in store.failed().to_pylist()
         if (row["feature"], row["generation"]) in keys
     ]

@@ -19,6 +19,7 @@ from vlpipe.stores.exchange.container import (
     Target,
     require_path,
 )
+from vlpipe.stores.exchange.export_plan import FeatureRows
 from vlpipe.stores.exchange.hdf5_files import Hdf5File, unwritable
 from vlpipe.stores.exchange.hdf5_videos import as_os_error
 from vlpipe.stores.exchange.layout import Slot
@@ -58,45 +59,31 @@ class Hdf5StoreSource(Source):
     def __init__(self, path: Path) -> None:
         require_path(path, "file")
         self._store = Hdf5Store.open(path / FILE if path.is_dir() else path)
-        self._readers = {name: self._store[name] for name in self._store.features}
-        self.slots = tuple(Slot(name, (), (name,), dtype=None) for name in self._readers)
-        self.definitions = {name: r.index.definition for name, r in self._readers.items()}
-        self._numbers = {
-            name: {video_id: n for n, video_id in enumerate(reader.index.video_ids)}
-            for name, reader in self._readers.items()
+        videos = self._store.videos().to_pylist()
+        self._rows = {
+            name: FeatureRows(self._store.url, [self._store[name]], videos)
+            for name in self._store.features
         }
+        self.slots = tuple(Slot(name, (), (name,), dtype=None) for name in self._rows)
+        self.definitions = {name: rows.first.definition for name, rows in self._rows.items()}
 
     def keys(self) -> list[str]:
-        return sorted({video_id for reader in self._readers.values() for video_id in reader})
+        return sorted({video_id for rows in self._rows.values() for video_id in rows.video_ids()})
 
     def read(self, key: str) -> Sample:
         sample = Sample(key)
-        for slot, reader in self._readers.items():
-            if key not in reader:
+        for slot, source in self._rows.items():
+            if key not in source.first:
                 continue
             try:
-                rows, spans = reader.read(key, with_spans=True, verify="always")
-                sample.rows[slot], sample.spans[slot] = rows, spans
-                sample.facts[slot] = self._facts_of(slot, key)
+                sample.rows[slot], sample.spans[slot] = source.read(key)
+                sample.facts[slot] = source.facts(key)
             except (StoreDamaged, OSError) as error:
                 sample.problems[slot] = str(error)
         return sample
 
     def close(self) -> None:
         self._store.close()
-
-    def _facts_of(self, slot: str, key: str) -> Facts:
-        index, n = self._readers[slot].index, self._numbers[slot][key]
-        seconds = float(index.seconds[n])
-        return Facts(
-            source=index.sources[n] or None,
-            seconds=None if np.isnan(seconds) else seconds,
-            source_size=int(index.source_size[n]) if index.source_size[n] >= 0 else None,
-            source_mtime_ns=int(index.source_mtime_ns[n])
-            if index.source_mtime_ns[n] >= 0
-            else None,
-            note=index.notes[n] or None,
-        )
 
 
 class Hdf5StoreTarget(Target):

@@ -1,6 +1,7 @@
 """One HDF5 file in place of a store: the same reading calls, the same content, damage noticed."""
 
 import contextlib
+import json
 import multiprocessing
 import pickle
 
@@ -12,6 +13,7 @@ from exchange_samples import IDS, fill, make_store, rows_of
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import (
     FeatureMissing,
+    SnapshotGone,
     StoreDamaged,
     StoreNotFound,
     StoreTooNew,
@@ -64,10 +66,10 @@ def test_it_reads_like_the_store(made, path):
         np.testing.assert_array_equal(
             store["i3d_rgb"].dask("tumblr_b").compute(), made["i3d_rgb"]["tumblr_b"]
         )
-        (failure,) = store.failed()
-        assert (failure["video_id"], failure["kind"]) == ("tumblr_z", "decode")
+        assert store.failed().to_pylist() == made.failed().to_pylist()
+        assert [row["video_id"] for row in store.failed().to_pylist()] == ["tumblr_z"]
+        assert store.videos().drop(["part", "version"]) == made.videos().drop(["part", "version"])
         assert {row["video_id"] for row in store.videos().to_pylist()} == set(IDS)
-        assert store.verify() == []
         assert "vggish" in store
         assert "nothing" not in store
         assert "tumblr_c" not in store["vggish"]
@@ -75,6 +77,135 @@ def test_it_reads_like_the_store(made, path):
             store["vggish"]["tumblr_c"]
         with pytest.raises(FeatureMissing, match=r"nothing(.|\n)*i3d_rgb"):
             store["nothing"]
+
+
+def test_all_ways_of_reading(made, path):
+    name = "i3d_rgb"
+    with Hdf5Store.open(path) as store:
+        found, expected = store[name], made[name]
+        ids = expected.ids()
+        assert found.lengths().tolist() == expected.lengths().tolist()
+        assert found.num_rows(ids[0]) == expected.num_rows(ids[0])
+        np.testing.assert_array_equal(found.read_spans(ids[1]), expected.read_spans(ids[1]))
+        for _ in range(2):  # with and without comparing
+            view = found.read(ids[1], copy=False)
+            np.testing.assert_array_equal(view, expected[ids[1]])
+            assert not view.flags.writeable
+        for pad in (None, "left", "right"):
+            batch = found.read_batch(ids[::-1], pad=pad, with_spans=True)
+            wanted = expected.read_batch(ids[::-1], pad=pad, with_spans=True)
+            np.testing.assert_array_equal(batch.rows, wanted.rows)
+            np.testing.assert_array_equal(batch.spans, wanted.spans)
+        np.testing.assert_array_equal(found.dask().compute(), expected.dask().compute())
+        xarray = found.xarray(ids[0])
+        assert xarray.equals(expected.xarray(ids[0]))
+        assert store.digest(name, ids[:2]) == made.digest(name, ids[:2])
+        statuses = store.status(found.definition, [*ids, "tumblr_new"])
+        assert [status.standing for status in statuses.values()] == ["stored"] * len(ids) + [
+            "absent"
+        ]
+        vggish = store.status(store["vggish"].definition, ["tumblr_z"])["tumblr_z"]
+        assert (vggish.standing, vggish.message) == ("failed", "no sound")
+        with pytest.raises(VideoMissing, match="no sound"):
+            store["vggish"]["tumblr_z"]
+        assert store.log() == []
+        assert store.tags() == []
+        assert store.refresh() == made.version
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_for_pytorch(made, path, num_workers):
+    names = ["i3d_rgb", "objects_spatial"]
+
+    def batches(store):
+        dataset = store.torch_dataset(names, with_spans=True, num_rows=3)
+        return list(dataset.loader(2, num_workers=num_workers))
+
+    with FeatureStore.open(path) as store:
+        for found, expected in zip(batches(store), batches(made), strict=True):
+            assert found["id"] == expected["id"]
+            for name in names:
+                assert found[name].equal(expected[name])
+                assert found["spans"][name].equal(expected["spans"][name])
+
+
+def test_a_store_is_opened_by_its_path_whatever_it_is(made, path):
+    with FeatureStore.open(path, made.version) as store:
+        assert isinstance(store, Hdf5Store)
+        assert store.url == str(path)
+    with FeatureStore.open_or_create(f"file://{path}") as store:
+        assert isinstance(store, Hdf5Store)
+    for asked in ({"version": made.version + 1}, {"version": "paper"}, {"at": "2026-05-04"}):
+        with pytest.raises(UsageError, match=f"holds version {made.version} .* and no other"):
+            FeatureStore.open(path, **asked)
+
+
+def test_nothing_changes_it(path):
+    before = path.read_bytes()
+    with Hdf5Store.open(path) as store:
+        (generation,) = (info.generation for info in store.generations("i3d_rgb"))
+        store.pin("training")  # of what is kept anyway
+        for change in (
+            lambda: store.writer([store["i3d_rgb"].definition]),
+            lambda: store.delete(["tumblr_a"]),
+            lambda: store.restore(["tumblr_a"]),
+            lambda: store.drop("i3d_rgb", generation),
+            lambda: store.activate("i3d_rgb", generation),
+            lambda: store.tag("paper"),
+            lambda: store.checkpoint(),
+            lambda: store.compact(),
+            lambda: store.gc(dry_run=False),
+            lambda: store.verify(repair=True),
+        ):
+            with pytest.raises(UsageError, match="never changed") as caught:
+                change()
+            assert "store import" in caught.value.hint
+    assert path.read_bytes() == before
+
+
+def test_another_file_in_its_place_is_never_read_as_this_one(path):
+    with Hdf5Store.open(path) as store:
+        other = path.with_name("other.hdf5")
+        other.write_bytes(path.read_bytes())
+        other.replace(path)
+        with pytest.raises(SnapshotGone, match="replaced"):
+            store["i3d_rgb"]["tumblr_a"]
+        path.unlink()
+        with pytest.raises(SnapshotGone, match="not there any more"):
+            store["i3d_rgb"]["tumblr_a"]
+
+
+def test_verify_names_what_is_damaged(made, path):
+    with Hdf5Store.open(path) as store:
+        told = []
+        report = store.verify(progress=lambda done, total: told.append((done, total)))
+        assert report.is_sound
+        assert report.num_videos == sum(len(made[name]) for name in NAMES)
+        assert told[-1] == (len(NAMES), len(NAMES))
+        part, start, *_ = store["i3d_rgb"].locate("tumblr_b")
+    with path.open("r+b") as file:
+        file.seek(part.base + start * part.rows_shape.row_bytes)
+        file.write(b"damage")
+    with Hdf5Store.open(path) as store:
+        assert store.verify(deep=False).is_sound
+        (problem,) = store.verify().problems
+        assert (problem.area, problem.feature, problem.video_id) == ("video", "i3d_rgb", "tumblr_b")
+        with pytest.raises(StoreDamaged, match="checksum"):
+            store["i3d_rgb"]["tumblr_b"]
+        store["i3d_rgb"]["tumblr_a"]
+
+
+def test_a_quarantine_of_the_first_files(path):
+    with h5py.File(path, "a") as file:
+        del file["failed"]
+        names = ("video_id", "feature", "generation", "kind", "message")
+        generation = next(iter(file["vggish"]))
+        values = ("tumblr_z", "vggish", generation, "decode", "no sound")
+        file["failed"] = json.dumps([dict(zip(names, values, strict=True))])
+    with Hdf5Store.open(path) as store:
+        (failure,) = store.failed().to_pylist()
+        assert (failure["message"], failure["attempt"], failure["retry"]) == ("no sound", 1, False)
+        assert failure["version"] == store.version
 
 
 def test_everything_comes_back_from_it(made, path, tmp_path):
@@ -150,10 +281,10 @@ def test_damage_is_noticed_and_never_given_as_data(made, path):
     payload = []
     with Hdf5Store.open(path) as store:
         for name in NAMES:
-            index, num_bytes = store[name].index, store[name].info.num_bytes
-            payload += range(index.rows_offset, index.rows_offset + num_bytes)
-            spans_bytes = 16 * store[name].info.num_rows
-            payload += range(index.spans_offset, index.spans_offset + spans_bytes)
+            info = store[name].info
+            part, *_ = store[name].locate(store[name].ids()[0])
+            payload += range(part.base, part.base + info.num_bytes)
+            payload += range(part.spans_base, part.spans_base + 16 * info.num_rows)
     rng = np.random.default_rng(0)
     for at in (*rng.choice(payload, 25), *rng.integers(0, len(whole), 25)):
         data = bytearray(whole)
