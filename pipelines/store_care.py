@@ -87,6 +87,7 @@ def care_for_store(
             progress(done / of if of else 1.0)
 
     with FeatureStore.open(job.store) as store:
+        store.check_writable()
         checked = store.verify(repair=job.repair, progress=note)
         parts, removed, removed_bytes = (0, 0), 0, 0
         is_stopped = stop is not None and stop.is_set()

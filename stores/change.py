@@ -105,7 +105,7 @@ class Change:
             result.unused.append(pending.part)
             return []
         result.added += len(chosen)
-        result.num_bytes += pending.part.rows_bytes + pending.part.spans_bytes
+        result.num_bytes += pending.part.num_bytes
         columns = pending.videos  # the usual case: all of them
         if len(chosen) < len(ids):
             columns = {

@@ -123,7 +123,7 @@ class Compactor:
 
             self._commit(resolve, batch)
             self._report.num_videos += moved
-            self._report.num_bytes += part.rows_bytes + part.spans_bytes
+            self._report.num_bytes += part.num_bytes
         finally:
             writer.abandon()
             if not may_be_committed:

@@ -155,7 +155,7 @@ class FeatureStore(Snapshot):
         def commit_batch(resolve: Callable[[State], list[Op]], batch: str) -> State:
             return self._commit(resolve, batch=batch, run=run)
 
-        self._check_writable()
+        self.check_writable()
         self._newest = self._load_newest()
         return FeatureWriter(
             self._storage,
@@ -167,6 +167,14 @@ class FeatureStore(Snapshot):
             activate=activate,
             restore=restore,
         )
+
+    def check_writable(self) -> None:
+        """Raises UsageError where this handle only reads: at a given version, or one HDF5 file."""
+        if self._is_pinned:
+            raise UsageError(
+                f"this handle of {self.url} was opened at version {self.version} and only reads",
+                hint="open the store without a version",
+            )
 
     def activate(self, feature: str, generation: str, *, allow_missing: bool = False) -> int:
         """Makes a generation the one that `store[feature]` reads; the new version comes back.
@@ -234,7 +242,7 @@ class FeatureStore(Snapshot):
     def checkpoint(self) -> int:
         """Writes the newest state as tables, for quick opening and for other tools; its version
         comes back. Commits do this by themselves now and then."""
-        self._check_writable()
+        self.check_writable()
         self._newest = self._load_newest()
         self._write_checkpoint()
         return self._newest.version
@@ -255,7 +263,7 @@ class FeatureStore(Snapshot):
         """
         from vlpipe.stores.maintenance import compact_store
 
-        self._check_writable()
+        self.check_writable()
         self._newest = self._load_newest()
         report = compact_store(
             self._storage,
@@ -293,7 +301,7 @@ class FeatureStore(Snapshot):
             self._newest = self._load_newest()
             return self._newest
 
-        self._check_writable()
+        self.check_writable()
         repairs = repair_store(self._storage, newest, self._commit_as, report)
         self._write_checkpoint()
         self.refresh()
@@ -317,7 +325,7 @@ class FeatureStore(Snapshot):
         """
         from vlpipe.stores.garbage import collect_garbage
 
-        self._check_writable()
+        self.check_writable()
         return collect_garbage(
             self._storage, grace_s=grace_s, is_dry_run=dry_run, retention_s=retention_s
         )
@@ -344,18 +352,11 @@ class FeatureStore(Snapshot):
             self._state = state
             self._readers = {}
 
-    def _check_writable(self) -> None:
-        if self._is_pinned:
-            raise UsageError(
-                f"this handle of {self.url} was opened at version {self.version} and only reads",
-                hint="open the store without a version",
-            )
-
     def _commit_as(self, resolve: Callable[[State], list[Op]], batch: str) -> State:
         return self._commit(resolve, batch=batch)
 
     def _commit_now(self, resolve: Callable[[State], list[Op]]) -> int:
-        self._check_writable()
+        self.check_writable()
         self._newest = self._load_newest()
         return self._commit(resolve).version
 

@@ -36,6 +36,11 @@ class Hdf5Part(Part):
         return f"{self.folder}/spans"
 
     @property
+    def num_bytes(self) -> int:
+        """Size of its rows and spans: its file holds those of other parts too."""
+        return self.num_rows * (self.rows_shape.row_bytes + self.spans_shape.row_bytes)
+
+    @property
     def is_folder(self) -> bool:
         return False
 

@@ -72,6 +72,9 @@ class Hdf5Store(FeatureStore):
             )
         return cls(storage, state, durability=durability, is_pinned=True)
 
+    def check_writable(self) -> None:
+        raise only_read(self.url)
+
     def pin(self, run: str, hours: float = 24.0) -> None:
         """Nothing: a file loses no version."""
 
@@ -87,11 +90,8 @@ class Hdf5Store(FeatureStore):
         from vlpipe.stores.verification import verify_one_file
 
         if repair:
-            self._check_writable()
+            self.check_writable()
         return verify_one_file(self._storage, self._state, is_deep=deep, progress=progress)
-
-    def _check_writable(self) -> None:
-        raise only_read(self.url)
 
 
 def _read_state(path: Path, file: Any) -> State:  # noqa: ANN401 - h5py.File

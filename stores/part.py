@@ -64,6 +64,11 @@ class Part:
         dtype = np.dtype(self.dtype).newbyteorder("<")
         return RowFileShape(self.num_rows, dtype, self.row_shape, self.chunk_rows)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of its row files together."""
+        return self.rows_bytes + self.spans_bytes
+
     @cached_property
     def rows_dtype(self) -> np.dtype[Any]:
         return self.rows_shape.dtype

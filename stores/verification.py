@@ -264,7 +264,7 @@ def _verify_part(
 ) -> None:
     report.num_parts += 1
     report.num_videos += len(videos)
-    report.num_bytes += part.rows_bytes + part.spans_bytes
+    report.num_bytes += part.num_bytes
     feature, name = generation.key
 
     def note(area: Area, message: str, video_id: str | None = None) -> None:

@@ -290,6 +290,7 @@ def remove(
     what = f"{len(ids)} videos" if ids else "all rows"
     what += f" of feature {feature}" if feature else ""
     with open_version(url) as store:
+        store.check_writable()
         if ids:
             _require_known(store, ids)
         dropped = [] if feature is None or ids else _generations(store, feature)

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,8 +165,8 @@ def export(
                 ("seconds", report.seconds),
             ]
         )
-        for slot, ids in report.missing.items():
-            _name_some(f"no rows of {slot}", ids)
+        for ids, slots in _by_videos(report.missing).items():
+            _name_some(f"no rows of {', '.join(slots)}", ids)
         for slot, ids in report.empty.items():
             _name_some(f"zero rows of {slot}, not written", ids)
         for slot, ids in report.shortened.items():
@@ -311,6 +311,15 @@ def _named(report: Any, failure: Sequence[str]) -> dict[str, Any]:  # noqa: ANN4
         if field in facts:
             facts[field] = [dict(zip(failure, entry, strict=True)) for entry in facts[field]]
     return facts
+
+
+def _by_videos(missing: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], list[str]]:
+    """The slots that lack the same videos, by these videos: sixteen features of one extractor
+    need not name them sixteen times."""
+    slots: dict[tuple[str, ...], list[str]] = {}
+    for slot, ids in missing.items():
+        slots.setdefault(ids, []).append(slot)
+    return slots
 
 
 def _name_some(what: str, names: Sequence[str]) -> None:

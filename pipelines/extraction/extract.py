@@ -29,7 +29,9 @@ def plan_extraction(job: ExtractionJob) -> Plan:
 
 
 def quarantine_problems(plan: Plan, store: FeatureStore) -> None:
-    """Commits the videos that cannot be tried at all to the quarantine."""
+    """Commits the videos that cannot be tried at all to the quarantine; UsageError where nothing
+    can be committed."""
+    store.check_writable()
     if not plan.problems:
         return
     definitions = [d for spec in plan.specs for d in plan.definitions[spec.name]]

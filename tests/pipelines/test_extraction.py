@@ -17,6 +17,7 @@ from vlpipe.pipelines.extraction.observer import Silent
 from vlpipe.pipelines.extraction.planning import source_digest
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import UsageError
+from vlpipe.stores.exchange import export_features
 
 
 def test_rows_and_spans_are_stored(make_job):
@@ -188,6 +189,20 @@ def test_a_plan_writes_nothing(make_job, tmp_path):
     assert plan.num_tasks == 6
     assert plan.to_json()["to_do"] == 6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_hdf5_file_can_be_planned_against_but_takes_no_rows(make_job, tmp_path, monkeypatch):
+    job = make_job()
+    run_extraction(job)
+    with FeatureStore.open(job.store) as store:
+        export_features(store, "vlpipe-hdf5", tmp_path / "one")
+    one = make_job(store=str(tmp_path / "one/features.hdf5"))
+    assert plan_extraction(one).num_tasks == 0
+    other = make_job(store=one.store, features=("resnet18",), settings={})
+    assert plan_extraction(other).num_tasks == 6
+    monkeypatch.delattr(DecodePool, "open")  # nothing is decoded in vain
+    with pytest.raises(UsageError, match="never changed"):
+        run_extraction(other)
 
 
 def test_nothing_or_two_things_named_is_a_usage_error(make_job, clips):

@@ -24,6 +24,7 @@ from vlpipe.pipelines.training.state import read_state
 from vlpipe.pipelines.training.train import resume_training, run_training
 from vlpipe.stores import FeatureStore
 from vlpipe.stores.errors import EnvironmentLacks, UsageError, VlpipeError
+from vlpipe.stores.exchange import export_features
 
 TESTS = Path(__file__).parent.parent
 # Two epochs of six steps, the second with an incomplete group of batches.
@@ -391,6 +392,15 @@ def test_a_plateau_lowers_the_rate_after_three_epochs_without_gain():
     again = LearningRate(1.0, "plateau", 100, 0, is_higher_better=False)
     again.restore(json.loads(json.dumps(rate.state())))
     assert again == rate
+
+
+def test_one_hdf5_file_serves_as_the_store(place, unbroken):
+    with FeatureStore.open(place / "store") as store:
+        export_features(store, "vlpipe-hdf5", place / "one")
+    job = make_job(place, "count", *SHORT, out="one-run")
+    outcome = run_training(job.model_copy(update={"store": str(place / "one/features.hdf5")}))
+    assert_same_run(outcome.run, unbroken.run)
+    assert evaluate_run(outcome.run, "test").metrics == unbroken.evaluated["test"].metrics
 
 
 def test_workers_give_the_same_batches(place, unbroken):

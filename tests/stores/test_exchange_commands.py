@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from exchange_samples import IDS, KEYS, key_table, make_store, rows_of
@@ -125,6 +126,60 @@ def test_layouts_are_listed(capfd):
     assert layouts["masn"]["export"]
     assert not layouts["lmdb"]["export"]
     assert layouts["masn"]["slots"][1]["rows"] == "(T, 10, 2048)"
+
+
+def test_one_file_is_a_store_for_the_commands_that_read(tmp_path, capfd):
+    names = ["i3d_rgb", "vggish"]
+    make_store(tmp_path / "store", names).close()
+    store, file = str(tmp_path / "store"), str(tmp_path / "one/features.hdf5")
+    one = ("--layout", "vlpipe-hdf5", "--to", str(tmp_path / "one"))
+    assert call(capfd, "store", "export", store, *one)[0] == 0
+
+    def said(*words):
+        code, out, _ = call(capfd, "store", *words, "--json")
+        assert code == 0
+        return json.loads(out)
+
+    found, expected = said("ls", file), said("ls", store)
+    assert found["features"] == expected["features"]
+    videos = [said("ls", url, "--videos")["videos"] for url in (file, store)]
+    for row in (*videos[0], *videos[1]):
+        del row["part"], row["version"]
+    assert videos[0] == videos[1]
+    report = said("verify", file)
+    assert report["is_sound"]
+    assert report["num_bytes"] == sum(
+        feature["bytes"] + 16 * feature["rows"] for feature in found["features"]
+    )
+    for url, folder in ((file, "again"), (store, "first")):
+        there = ("--layout", "hdf5", "--to", str(tmp_path / folder))
+        place = ("--feature", "a=i3d_rgb", "--place", "a=a.hdf5:/{key}")
+        assert call(capfd, "store", "export", url, *there, *place)[0] == 0
+    pairs = [(tmp_path / folder / "a.hdf5") for folder in ("again", "first")]
+    with h5py.File(pairs[0]) as again, h5py.File(pairs[1]) as first:
+        assert sorted(again) == sorted(first)
+        for key in first:
+            np.testing.assert_array_equal(again[key][...], first[key][...])
+    for words in (("rm", file, "--video", "tumblr_a"), ("gc", file), ("compact", file)):
+        code, _, err = call(capfd, "store", *words)
+        assert code == 2
+        assert "never changed" in err
+        assert "vlpipe store import" in err
+
+
+def test_videos_that_several_features_lack_are_named_once(tmp_path, capfd):
+    names = ["i3d_rgb", "objects_spatial", "vggish"]
+    store = make_store(
+        tmp_path / "store",
+        names,
+        num_rows=lambda name, n: None if n == 1 and name != "vggish" else 2,
+    )
+    store.close()
+    there = ("--layout", "vlpipe-hdf5", "--to", str(tmp_path / "out"))
+    code, _, err = call(capfd, "store", "export", str(tmp_path / "store"), *there)
+    assert code == 0
+    assert "no rows of i3d_rgb, objects_spatial: 1" in err
+    assert err.count(IDS[1]) == 1
 
 
 def test_damage_of_the_store_is_exit_code_4(tmp_path, capfd):
