@@ -27,6 +27,14 @@ def equidistant_rows(
     return rows[np.linspace(0, len(rows), most, endpoint=False).astype(np.int64)]
 
 
+def spans_at_the_end(
+    spans: npt.NDArray[np.float64], most: int, window_s: tuple[float, float] | None = None
+) -> npt.NDArray[np.float64]:
+    """[most, 2] seconds of the `equidistant_rows`, at the end; (0, 0) for padding before them."""
+    found = spans[equidistant_rows(spans, most, window_s)]
+    return np.concatenate([np.zeros((most - len(found), 2)), found])
+
+
 def frames_with_sound(
     features: Mapping[str, Features],
     *,

@@ -29,7 +29,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vlpipe.models.feature_slot import FeatureSlot
-from vlpipe.models.frame_rows import equidistant_rows, frames_with_sound
+from vlpipe.models.frame_rows import frames_with_sound, spans_at_the_end
 from vlpipe.models.layers.frame_convolutions import FrameConvolutions, halved_sinusoids
 from vlpipe.models.layers.input_projection import InputProjection
 from vlpipe.models.layers.joint_fusion import (
@@ -260,9 +260,7 @@ class JsFusion(Model):
     ) -> npt.NDArray[np.float64]:
         """Of the max_frames rows of `video` and of `alpha`; (0, 0) for padded ones."""
         c = cast(JsFusionConfig, config)
-        spans = features["frames"].spans
-        found = spans[equidistant_rows(spans, c.max_frames, window_s)]
-        return np.concatenate([np.zeros((c.max_frames - len(found), 2)), found])
+        return spans_at_the_end(features["frames"].spans, c.max_frames, window_s)
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """What every model is: a network of one paper, the features it wants, the layouts it reads."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -57,6 +57,9 @@ class Model(nn.Module):
     training_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Settings of the training (learning_rate, batch_size, epochs, ...) that the paper used."""
 
+    task_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """By task, settings of it that the paper used; what the user sets stands above them."""
+
     published_results: ClassVar[tuple[PublishedResult, ...]] = ()
 
     def __init__(self, config: ModelConfig, task: str) -> None:
@@ -80,6 +83,17 @@ class Model(nn.Module):
     ) -> dict[str, Any]:
         """Settings that follow from the features: row_shapes is by slot, without the time axis."""
         del config, row_shapes
+        return {}
+
+    @classmethod
+    def settings_from_sentences(
+        cls, config: ModelConfig, words: Sequence[str], sentences: Iterable[Sequence[str]]
+    ) -> dict[str, Any]:
+        """Settings that follow from what is told of the training videos.
+
+        words: the task's vocabulary, by id. sentences: their tokens, as `Task.sentences_of` says.
+        """
+        del config, words, sentences
         return {}
 
     @classmethod
@@ -118,6 +132,16 @@ class Model(nn.Module):
         """[T, 2] seconds of the T rows that outputs named `..._attention` speak of, to show them
         on frames; None: the model has no such outputs."""
         del config, features, window_s
+        return None
+
+    def auxiliary_loss(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """What training lowers besides the task's loss; None: nothing.
+
+        outputs: of `forward`, in training. targets: the task's, of the same batch.
+        """
+        del outputs, targets
         return None
 
     @abstractmethod

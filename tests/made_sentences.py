@@ -14,13 +14,20 @@ VERBS = ("jumps", "spins", "waits", "sings")
 TOLD = [(color, verb) for color in COLORS for verb in VERBS]
 WIDTH = len(COLORS) + len(VERBS)
 
-# A network of the same parts, small enough for a test.
-TINY = (
-    "features.frames=frames", "features.sound=none", "model.max_frames=7", "model.hidden=8",
-    "model.word_width=8", "model.widths=[16, 16, 8, 8, 8, 16]", "model.dropout=0",
-    "model.norm_momentum=0.1", "task.max_words=8", "batch_size=8", "learning_rate=0.01",
-    "device=cpu",
-)  # fmt: skip
+# Networks of the same parts, small enough for a test.
+TINY = {
+    "jsfusion": (
+        "features.frames=frames", "features.sound=none", "model.max_frames=7", "model.hidden=8",
+        "model.word_width=8", "model.widths=[16, 16, 8, 8, 8, 16]", "model.dropout=0",
+        "model.norm_momentum=0.1",
+    ),
+    "ct-san": (
+        "features.frames=frames", "model.max_frames=7", "model.hidden=16", "model.word_width=8",
+        "model.dropout=0", "model.layers=1", "model.concepts=4", "model.pooled_width=256",
+        "model.maxout_width=16",
+    ),
+}  # fmt: skip
+SHORT = ("task.max_words=8", "batch_size=8", "learning_rate=0.01", "device=cpu")
 
 
 def sentence_of(told):
@@ -88,16 +95,16 @@ def make_features(url, truth):
     return store
 
 
-def make_job(folder, task, *changes, out=None):
+def make_job(folder, task, *changes, out=None, model="jsfusion"):
     """A job over the tables and the store below `folder`, which are made when missing."""
     if not (folder / "tables").exists():
         make_features(folder / "store", make_tables(folder / "tables"))
     return TrainingJob(
-        model="jsfusion",
+        model=model,
         task=task,
         dataset="msrvtt-retrieval",
         root=folder / "tables",
         store=str(folder / "store"),
         out=folder / (out or task),
-        settings=parse_settings(changes=(*TINY, *changes)),
+        settings=parse_settings(changes=(*TINY[model], *SHORT, *changes)),
     )

@@ -32,16 +32,16 @@ def run_over_sequences(
     """
     width = rows.shape[1]
     if side == "end":
-        rows = _rolled(rows, length - width)
+        rows = rolled(rows, length - width)
     packed = pack_padded_sequence(rows, length.cpu(), batch_first=True, enforce_sorted=False)
     packed_outputs, (last, _) = rnn(packed)
     outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=width)
     if side == "end":
-        outputs = _rolled(outputs, width - length)
+        outputs = rolled(outputs, width - length)
     return outputs, torch.cat(list(last), dim=-1)
 
 
-def _rolled(rows: Tensor, steps: Tensor) -> Tensor:
+def rolled(rows: Tensor, steps: Tensor) -> Tensor:
     """Each of (B, T, C) rotated along T by its own number of steps (B,)."""
     places = torch.arange(rows.shape[1], device=rows.device)
     source = (places - steps.to(rows.device)[:, None]) % rows.shape[1]  # (B, T)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vlpipe.models.published_layouts.tensorflow_cells import lstm_entries
+
 # Names here -> flat names, the first that fits.
 _FLAT: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(ours), flat)
@@ -72,7 +74,9 @@ def from_tensorflow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key == "word_embed":
             found["word_embed.weight"] = value
         elif lstm is not None:
-            found |= _lstm(value, "_reverse" if lstm[1] == "bw" else "", lstm[2])
+            ending = "_l0_reverse" if lstm[1] == "bw" else "_l0"
+            entries = lstm_entries(value, lstm[2], ending)
+            found |= {f"text_rnn.{name}": entry for name, entry in entries.items()}
         else:
             name = _flat_of_tensorflow(key)
             found[name or key] = _turned(value, name) if name else value
@@ -111,19 +115,3 @@ def _turned(value: Tensor, name: str) -> Tensor:
     kernel = value.permute(3, 2, 0, 1).contiguous()  # (out, in, rows, columns)
     # Of frames alone the second axis has one place.
     return kernel.squeeze(3) if kernel.shape[3] == 1 else kernel
-
-
-def _lstm(value: Tensor, direction: str, part: str) -> dict[str, Tensor]:
-    i, g, f, o = value.chunk(4, dim=-1)
-    if part in ("kernel", "weights"):
-        weight = torch.cat([i, f, g, o], dim=-1).T  # (4 H, in + H)
-        num_hidden = weight.shape[0] // 4
-        return {
-            f"text_rnn.weight_ih_l0{direction}": weight[:, :-num_hidden].contiguous(),
-            f"text_rnn.weight_hh_l0{direction}": weight[:, -num_hidden:].contiguous(),
-        }
-    bias = torch.cat([i, f + 1.0, g, o])
-    return {
-        f"text_rnn.bias_ih_l0{direction}": bias,
-        f"text_rnn.bias_hh_l0{direction}": torch.zeros_like(bias),
-    }

@@ -1,7 +1,7 @@
 """Retrieval: which of many videos a sentence tells about (MSR-VTT 1k-A, LSMDC)."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from vlpipe.models.layers.ranking_losses import retrieval_loss
+from vlpipe.models.layers.ranking_losses import MARGIN, retrieval_loss
 from vlpipe.models.metrics.retrieval import DEPTHS, median_rank, ranks, recall_at
 from vlpipe.models.pair_scores import Encoded, ScoresPairs, joined, score_all_pairs
-from vlpipe.models.tasks.question_text import Vocabulary
+from vlpipe.models.tasks.question_text import Vocabulary, clean
 from vlpipe.models.tasks.registry import register_task
 from vlpipe.models.tasks.task import Batch, Clip, Record, Task, TaskSettings
 from vlpipe.stores.datasets import Dataset, SentencePair
@@ -54,10 +54,11 @@ class SentenceExample:
 
 class RetrievalSettings(TaskSettings):
     """max_words: sentences are cut there. least_count: rarer words of the training sentences are
-    left out, there and in queries (4 for LSMDC)."""
+    left out, there and in queries (4 for LSMDC). margin: of the loss, in scores."""
 
     max_words: PositiveInt = 40
     least_count: PositiveInt = 1
+    margin: PositiveFloat = MARGIN
 
 
 @register_task("retrieval")
@@ -131,13 +132,20 @@ class RetrievalTask(Task[SentenceExample]):
         words, word_len = self.vocabulary.encode(
             example.sentence, self.settings.max_words, keeps_unknown=False
         )
-        return {"words": words, "word_len": word_len}, {}
+        return {"words": words, "word_len": word_len}, {"sentence": words}
+
+    def sentences_of(self, examples: Iterable[SentenceExample]) -> Iterator[Sequence[str]]:
+        return (clean(example.sentence).split() for example in examples)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch[SentenceExample]) -> Tensor:
         scores = outputs["score"]
         videos = [example.video_id for example in batch.examples]
         is_other = [[own != other for other in videos] for own in videos]
-        return retrieval_loss(scores, is_other=torch.tensor(is_other, device=scores.device))
+        return retrieval_loss(
+            scores,
+            is_other=torch.tensor(is_other, device=scores.device),
+            margin=self.settings.margin,
+        )
 
     def decode(self, outputs: Mapping[str, Tensor], batch: Batch[SentenceExample]) -> list[Record]:
         """The batch's sentences rank the batch's own videos."""

@@ -1,7 +1,7 @@
 """Fill in the blank: the word that a sentence about a video lacks (LSMDC, MSR-VTT)."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
@@ -70,6 +70,21 @@ class SentenceBlankTask(AnswerSetTask):
 
     def question_ids(self, question: str) -> tuple[Tensor, Tensor]:
         return self.vocabulary.encode(question, self.settings.max_words, keeps_unknown=False)
+
+    def encode(self, example: QuestionExample) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Target `sentence`, int64 (max_words,): with the answer in the place of its blank, if the
+        vocabulary has it."""
+        inputs, targets = super().encode(example)
+        ids = inputs["question"].clone()
+        answer = self.vocabulary.ids.get(str(example.answer), UNKNOWN)
+        ids[ids == self.vocabulary.ids.get(BLANK, UNKNOWN)] = answer
+        return inputs, targets | {"sentence": ids}
+
+    def sentences_of(self, examples: Iterable[QuestionExample]) -> Iterator[Sequence[str]]:
+        return (
+            clean(example.question.replace(BLANK, str(example.answer))).split()
+            for example in examples
+        )
 
     def ask(self, video_id: str, question: str, candidates: Sequence[str] = ()) -> QuestionExample:
         if BLANK not in clean(question).split():

@@ -2,18 +2,18 @@
 
 import csv
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from vlpipe.models.layers.ranking_losses import choice_loss
+from vlpipe.models.layers.ranking_losses import MARGIN, choice_loss
 from vlpipe.models.tasks.multiple_choice import MultipleChoiceTask
 from vlpipe.models.tasks.question_answering import QuestionExample, QuestionSettings
-from vlpipe.models.tasks.question_text import Vocabulary
+from vlpipe.models.tasks.question_text import Vocabulary, clean
 from vlpipe.models.tasks.registry import register_task
 from vlpipe.models.tasks.task import Batch, Record, TaskSettings
 from vlpipe.stores.datasets import Dataset, SentenceChoice
@@ -31,10 +31,12 @@ class HasSentenceChoices(Protocol):
 class SentenceChoiceSettings(QuestionSettings):
     """max_words: sentences are cut there. least_count: rarer words of the training sentences are
     left out, there and in those of other splits (4 for LSMDC).
-    num_random: so many sentences of the same batch are wrong ones too (public code: 0)."""
+    num_random: so many sentences of the same batch are wrong ones too (public code: 0).
+    margin: of the loss, in scores."""
 
     max_words: PositiveInt = 40
     num_random: NonNegativeInt = 5
+    margin: PositiveFloat = MARGIN
 
 
 @register_task("mc")
@@ -98,8 +100,12 @@ class SentenceChoiceTask(MultipleChoiceTask):
             for text in example.candidates
         ]
         rows, lengths = zip(*encoded, strict=True)
-        answer = torch.tensor(int(example.answer or 0))
-        return {"words": torch.stack(rows), "word_len": torch.stack(lengths)}, {"answer": answer}
+        answer = int(example.answer or 0)
+        inputs = {"words": torch.stack(rows), "word_len": torch.stack(lengths)}
+        return inputs, {"answer": torch.tensor(answer), "sentence": rows[answer]}
+
+    def sentences_of(self, examples: Iterable[QuestionExample]) -> Iterator[Sequence[str]]:
+        return (clean(e.candidates[int(e.answer or 0)]).split() for e in examples)
 
     def collate(
         self, items: Sequence[tuple[QuestionExample, Sequence[Mapping[str, Tensor]]]]
@@ -129,7 +135,13 @@ class SentenceChoiceTask(MultipleChoiceTask):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch[QuestionExample]) -> Tensor:
         targets = batch.targets
-        return choice_loss(outputs["logits"], targets["answer"], is_counted=targets["is_counted"])
+        settings = cast(SentenceChoiceSettings, self.settings)
+        return choice_loss(
+            outputs["logits"],
+            targets["answer"],
+            is_counted=targets["is_counted"],
+            margin=settings.margin,
+        )
 
     def predict(self, model: nn.Module, batches: Iterable[Batch[QuestionExample]]) -> list[Record]:
         """Of the given sentences alone."""

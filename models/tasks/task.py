@@ -1,7 +1,7 @@
 """What every task is: examples from annotations, tensors from examples, answers from outputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -137,6 +137,12 @@ class Task(ABC, Generic[E]):
     def words(self) -> Sequence[str]:
         """The words of the vocabulary by id; empty without one. Word vectors are looked up so."""
         return ()
+
+    def sentences_of(self, examples: Iterable[E]) -> Iterator[Sequence[str]]:
+        """The tokens of what the annotations tell of each example's video; nothing by default.
+        Tasks that have them give the target `sentence` as well, int64 (B, M) ids with padding."""
+        del examples
+        return iter(())
 
     def notes(self) -> Sequence[str]:
         """What a user should know of how examples are read, for the end of a training and its

@@ -70,13 +70,13 @@ class TrainingSettings(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = True
 
-    def resolved(self, model: "type[Model]") -> "TrainingSettings":
+    def resolved(self, model: "type[Model]", task: str) -> "TrainingSettings":
         """The same with what was left open taken from the model's paper."""
         fallback = {"epochs": 100, "batch_size": 32, "learning_rate": 1e-4}
         wanted = fallback | dict(model.training_defaults)
-        return self.model_copy(
-            update={name: wanted[name] for name in wanted if getattr(self, name) is None}
-        )
+        update = {name: wanted[name] for name in wanted if getattr(self, name) is None}
+        of_task = dict(model.task_defaults.get(task, {})) | self.task
+        return self.model_copy(update=update | {"task": of_task})
 
     def slots(self, model: "type[Model]", config: "ModelConfig") -> dict[str, str]:
         """Slot of a model of that configuration -> feature of the store; UsageError for a slot that

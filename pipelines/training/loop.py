@@ -196,7 +196,10 @@ class _Loop:
         group_size = min(settings.accumulate, total - group_start)
         is_end = self._is_step_end(number + 1, total)
         with self.fabric.no_backward_sync(self.model, enabled=not is_end):
-            loss = self.task.loss(self.model(**batch.inputs), batch)
+            outputs = self.model(**batch.inputs)
+            loss = self.task.loss(outputs, batch)
+            own = self.plain_model.auxiliary_loss(outputs, batch.targets)
+            loss = loss if own is None else loss + own
             self.fabric.backward(loss / group_size)
         if is_end:
             if settings.gradient_clip is not None:

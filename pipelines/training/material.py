@@ -90,7 +90,7 @@ def survey_job(job: TrainingJob) -> Survey:
             f"model {job.model!r} does not solve the task {job.task!r}",
             hint=f"its tasks: {', '.join(model.tasks)}",
         )
-    settings = job.settings.resolved(model)
+    settings = job.settings.resolved(model, job.task)
     job = job.model_copy(update={"settings": settings, "root": job.root.absolute()})
     dataset = open_dataset(job.dataset, job.root)
     store = FeatureStore.open(job.store)
@@ -142,6 +142,8 @@ def _write_run(survey: Survey, earlier: RunFolder | None) -> RunFolder:
     row_shapes = {slot: store[feature].info.row_shape for slot, feature in slots.items()}
     require_fitting_rows(model.name, model.slots, slots, row_shapes)
     derived = known | model.settings_for(own, row_shapes)
+    told = task.sentences_of(survey.examples[TRAIN].examples)
+    derived |= model.settings_from_sentences(own, task.words(), told)
     config = parse_config(model, derived | settings.model)
     run = RunFolder(job.out)
     run.create()

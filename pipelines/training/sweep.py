@@ -66,7 +66,7 @@ def run_sweep(
 def _check_same(job: TrainingJob) -> None:
     from vlpipe.models import find_model
 
-    settings = job.settings.resolved(find_model(job.model))
+    settings = job.settings.resolved(find_model(job.model), job.task)
     wanted = job.model_copy(update={"settings": settings, "root": job.root.absolute()})
     if RunFolder(job.out).job() != wanted:
         raise UsageError(f"{job.out} holds a run with other settings", hint="choose another --out")

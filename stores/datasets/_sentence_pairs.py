@@ -61,6 +61,10 @@ class SentencePairDataset(Dataset):
         self._require_one_of(self.pair_splits, split, "sentences")
         return self.pairs_of(split)
 
+    def descriptions(self, split: str) -> list[SentencePair]:
+        """The same for describing clips, of which some datasets test more than of retrieval."""
+        return self.sentence_pairs(split)
+
     def sentence_choices(self, split: str) -> list[SentenceChoice]:
         """Five sentences for each video, one of which tells about it, in the order of the files."""
         self._require_one_of(self.choice_splits, split, "choices among sentences")

@@ -8,6 +8,7 @@
 Files of `lsmdc` are parted in CLIP_ID, four times, and then
     LSMDC16_annos_{training,val}.csv                   the sentence
     LSMDC16_challenge_1000_publictect.csv (spelt so)   the sentence; the test of retrieval
+    LSMDC16_annos_test.csv                             the sentence; the public test of description
     LSMDC16_multiple_choice_{train,valid}.csv          the right sentence and four wrong ones
     LSMDC16_multiple_choice_test_randomized.csv        five sentences, the right one's number from 1
     LSMDC16_annos_{training,val,test}_FIB.csv          sentence, the same with _____, the word
@@ -42,6 +43,7 @@ _PAIRS = {
     "val": "LSMDC16_annos_val.csv",
     "test": "LSMDC16_challenge_1000_publictect.csv",
 }
+_DESCRIBED_TEST = "LSMDC16_annos_test.csv"
 _CHOICES = {
     "train": "LSMDC16_multiple_choice_train.csv",
     "val": "LSMDC16_multiple_choice_valid.csv",
@@ -57,6 +59,7 @@ _ROWS = {
     _PAIRS["train"]: (101_079, 91_941),
     _PAIRS["val"]: (7_408, 6_542),
     _PAIRS["test"]: (1000,),
+    _DESCRIBED_TEST: (10_053,),
     _CHOICES["train"]: (101_079,),
     _CHOICES["val"]: (7_408,),
     _CHOICES["test"]: (10_053,),
@@ -82,14 +85,23 @@ class LsmdcDataset(SentencePairDataset):
     first_choice: ClassVar[int] = 1
 
     def tables(self) -> Sequence[SentenceTable]:
+        described = SentenceTable(_DESCRIBED_TEST, "test", _pairs, _ROWS[_DESCRIBED_TEST])
         return [
-            SentenceTable(name, split, read, _ROWS[name], is_required=read is _pairs)
-            for files, read in ((_PAIRS, _pairs), (_CHOICES, _choices), (_BLANKS, _blanks))
-            for split, name in files.items()
+            *(
+                SentenceTable(name, split, read, _ROWS[name], is_required=read is _pairs)
+                for files, read in ((_PAIRS, _pairs), (_CHOICES, _choices), (_BLANKS, _blanks))
+                for split, name in files.items()
+            ),
+            described,
         ]
 
     def pairs_of(self, split: str) -> list[SentencePair]:
         return self.read(_PAIRS[split], SentencePair)
+
+    def descriptions(self, split: str) -> list[SentencePair]:
+        if split == "test":
+            return self.read(_DESCRIBED_TEST, SentencePair)
+        return self.sentence_pairs(split)
 
     def choices_of(self, split: str) -> list[SentenceChoice]:
         """Outside of the test the right sentence is always the first one of the file: the places

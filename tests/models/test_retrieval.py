@@ -61,7 +61,7 @@ def test_rare_words_are_left_out():
     inputs, targets = task.encode(EXAMPLES[0])
     assert [task.words()[n] for n in inputs["words"][:3]] == ["a", "dog", "runs"]
     assert inputs["word_len"] == 3
-    assert targets == {}
+    assert targets["sentence"].equal(inputs["words"])
     assert task.encode(EXAMPLES[4])[0]["word_len"] == 1
     assert task.model_settings() == {"vocabulary_size": len(task.words()), "max_words": 12}
 
