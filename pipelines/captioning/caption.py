@@ -1,4 +1,4 @@
-"""Captions of media files, or of videos of a store, by a run that learnt dense captioning."""
+"""Captions of media files, or of videos of a store, by a run that learnt to tell of them."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,8 @@ from typing import Any
 
 from vlpipe.extractors.media import DecodePool
 from vlpipe.models.tasks.dense_captioning import DenseCaptioning
+from vlpipe.models.tasks.description import DescriptionTask
+from vlpipe.pipelines.captioning.describing import Describer
 from vlpipe.pipelines.captioning.events import CaptionedVideo
 from vlpipe.pipelines.captioning.page import EMBED_BYTES, FRAMES_PER_EVENT, write_page
 from vlpipe.pipelines.captioning.subtitles import subrip, webvtt
@@ -75,7 +77,8 @@ def caption_videos(
     observer: Observer | None = None,
     on_captioned: Callable[[CaptionedVideo], None] | None = None,
 ) -> Captions:
-    """Events and sentences of each video by the run's best model.
+    """Events and sentences of each video by the run's best model; a run that learnt `description`
+    has one sentence for the whole of each.
 
     videos: ids of the run's store, media files, and folders of them. Features of files are made as
     those of the run were. choice: which events are told. observer: is told how the
@@ -85,16 +88,14 @@ def caption_videos(
     """
     folder = RunFolder(Path(run))
     task = folder.task()
-    if not isinstance(task, DenseCaptioning):
+    if not isinstance(task, DenseCaptioning | DescriptionTask):
         raise UsageError(
-            f"run {folder.path} learnt {task.name}, which does not find events and tell them",
-            hint="vlpipe train bmt --task dense_captioning ... makes a run that does",
+            f"run {folder.path} learnt {task.name}, which does not tell of videos",
+            hint="vlpipe train bmt --task dense_captioning ... makes a run that does, and ct-san "
+            "--task description one for short clips",
         )
     material = open_material(folder)
-    model, fitted = load_model(folder.best)
-    assert isinstance(fitted, DenseCaptioning)
-    chosen = choose_device(device)
-    teller = Teller(model.to(chosen), material.config, fitted, chosen)
+    teller = _teller(folder, material, device)
     told: list[CaptionedVideo] = []
     with (
         tempfile.TemporaryDirectory(prefix="vlpipe-caption-") as temporary,
@@ -152,6 +153,15 @@ def _document(captions: Captions, video: CaptionedVideo) -> dict[str, Any]:
     return {"run": str(captions.run), "is_untrained": captions.is_untrained} | video.to_json()
 
 
+def _teller(folder: RunFolder, material: Material, device: str) -> Teller | Describer:
+    model, task = load_model(folder.best)
+    chosen = choose_device(device)
+    if isinstance(task, DescriptionTask):
+        return Describer(model.to(chosen), material.config, task, chosen)
+    assert isinstance(task, DenseCaptioning)
+    return Teller(model.to(chosen), material.config, task, chosen)
+
+
 def _find(
     material: Material,
     videos: Sequence[Path | str],
@@ -206,7 +216,7 @@ def _media_of(material: Material, ids: Sequence[str]) -> Mapping[str, Path]:
 
 
 def _caption(
-    teller: Teller,
+    teller: Teller | Describer,
     material: Material,
     source: _Source,
     choice: EventChoice,

@@ -7,6 +7,7 @@ import torch
 from made_sentences import COLORS, VERBS, make_features, make_job, make_tables
 
 from vlpipe.pipelines.answering import answer_question
+from vlpipe.pipelines.captioning.caption import caption_videos, write_captions
 from vlpipe.pipelines.training.evaluation import evaluate_run
 from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.pipelines.training.train import run_training
@@ -38,6 +39,18 @@ def test_what_is_seen_is_described(described):
     again = evaluate_run(described, "test")
     assert again.metrics == result["metrics"]
     assert "cider" in run.report.read_text(encoding="utf-8")
+
+
+def test_clips_are_captioned(described, tmp_path):
+    found = caption_videos(described, ["video7010"])
+    (video,) = found.videos
+    assert not found.failed
+    (event,) = video.events
+    assert (event.start_s, event.end_s) == (0.0, round(video.duration_s, 2))
+    rows = json.loads((RunFolder(described).path / "predictions-test.json").read_text())
+    assert event.sentence == rows[0]["caption"]
+    files = write_captions(found, tmp_path)["video7010"]
+    assert event.sentence in files.webvtt.read_text(encoding="utf-8")
 
 
 def test_the_concepts_are_words_of_the_training_sentences(described):
