@@ -39,11 +39,11 @@ def features_like(
     from vlpipe.pipelines.extraction.job import ExtractionJob
 
     ids, failed = _file_ids(paths)
+    if not ids:  # of videos of the store alone it does not matter who made their features
+        return MediaFeatures(material.store, {}, failed)
     wanted = {name: material.store[name].info for name in dict.fromkeys(material.slots.values())}
     names, settings, weights = _extractors({n: i.provenance for n, i in wanted.items()})
     dtypes = {info.dtype for info in wanted.values()}
-    if not ids:
-        return MediaFeatures(material.store, {}, failed)
     job = ExtractionJob.model_validate(
         {
             "paths": [path.absolute() for path in ids],
