@@ -37,7 +37,6 @@ class CtSanConfig(ModelConfig):
     channels: PositiveInt = 2048
     grid: tuple[PositiveInt, PositiveInt] = (7, 7)
     max_frames: PositiveInt = 40
-    max_words: PositiveInt = 40
     word_width: PositiveInt = 300
     hidden: PositiveInt = 500
     variant: Literal["thesis", "public"] = "thesis"

@@ -24,7 +24,7 @@ from vlpipe.stores.errors import UsageError
 # 5 channels on 5 x 3 cells (3 x 2 after pooling), 9 frames, 8 words of 6 numbers.
 SMALL = {
     "vocabulary_size": 20, "num_answers": 7, "channels": 5, "grid": (5, 3), "max_frames": 9,
-    "max_words": 8, "word_width": 6, "hidden": 4, "concepts": 3, "concept_ids": tuple(range(4, 14)),
+    "word_width": 6, "hidden": 4, "concepts": 3, "concept_ids": tuple(range(4, 14)),
     "pooled_width": 16, "maxout_width": 5,
 }  # fmt: skip
 TASKS = ("description", "fib", "mc", "retrieval")
