@@ -8,6 +8,7 @@
 See docs/datasets.md for what each dataset expects on disk and for how to add one.
 """
 
+from vlpipe.stores.datasets._actions import Action, ActionClass, ActionVideo
 from vlpipe.stores.datasets._captions import (
     DenseCaptions,
     SentenceBlank,
@@ -38,6 +39,9 @@ from vlpipe.stores.datasets.folder import FolderDataset
 from vlpipe.stores.datasets.tgif import TgifDataset
 
 __all__ = [
+    "Action",
+    "ActionClass",
+    "ActionVideo",
     "CountQuestion",
     "Dataset",
     "DatasetCheck",

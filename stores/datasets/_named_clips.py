@@ -31,6 +31,10 @@ class NamedClipsDataset(Dataset):
     def ids_of(self, split: str) -> Iterable[str]:
         """The ids of a split's media, in the order of its tables; they may repeat."""
 
+    def media(self) -> dict[str, list[Path]]:
+        """The media files by the ids that they may belong to; two for one id are a problem."""
+        return media_below(self)
+
     def table_path(self, name: str) -> Path | None:
         """The file of a table; None if it is absent."""
         path = self.root / name
@@ -50,7 +54,7 @@ class NamedClipsDataset(Dataset):
         """All videos of the split's tables, in the order in which they are named first."""
         self._require_split(split)
         self.left_out = ()
-        media = media_below(self)
+        media = self.media()
         splits = self.splits if split is None else (split,)
         named: dict[str, str] = {}
         for name in splits:
@@ -65,7 +69,7 @@ class NamedClipsDataset(Dataset):
             for table in tables
         )
         videos = self.videos() if is_readable else []
-        return DatasetCheck.of_media(self, tables, videos, media_below(self))
+        return DatasetCheck.of_media(self, tables, videos, self.media())
 
     def _checked(self, name: str) -> TableCheck:
         path, published = self.table_path(name), self.published_rows.get(name, ())
