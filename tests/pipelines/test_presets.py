@@ -3,6 +3,7 @@
 import pytest
 
 from vlpipe.extractors import configure_extractor
+from vlpipe.models import find_model
 from vlpipe.pipelines.extraction.presets import PRESETS
 
 
@@ -31,6 +32,26 @@ def test_rows_of_masn_come_at_the_same_rate_and_shapes():
     assert shapes["resnet152"] == shapes["i3d_resnet50"] == (2048,)
     assert shapes["objects"] == shapes["objects_motion"] == (10, 2048)
     assert shapes["objects_spatial"] == (10, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "frames", "window_s", "width"),
+    [
+        ("svt_classifier", "svt", 8, 6, 768),
+        ("videomamba_classifier", "videomamba_middle", 16, 11, 576),
+    ],
+)
+def test_windows_for_actions_overlap_to_the_end_of_the_video(
+    name, feature, frames, window_s, width
+):
+    (spec,) = specs_of(name).values()
+    config = spec.config
+    assert (config.num_frames, config.window_s, config.stride_s) == (frames, window_s, 3)
+    assert (config.fps, config.tail, config.spread, config.whole_frame) == (
+        None, "keep", "ends", True,
+    )  # fmt: skip
+    assert {o.feature: o.row_shape for o in spec.outputs} == {feature: (width,)}
+    assert find_model(name).slots["clips"].feature == feature
 
 
 def test_rows_of_gean_are_of_the_same_frames():
