@@ -1,6 +1,6 @@
 """Heads on the features of a frozen video transformer: SVT or VideoMamba, trained on Charades.
 
-Report: Video Transformers for Classification and Captioning (Sykora et al., 2024). Code:
+Report: Video Transformers for Classification and Captioning (LENSV7, 2024). Code:
 sykoravojtech/VideoMamba_SVT_VideoUnderstanding (MIT).
 Checkpoint layout: `head.mlp.N.layer.0.*`, `head.classifier.*`, `head.reducer.*`; checkpoints of a
 whole network have `encoder.*` besides, and those with weighted classes `loss_func.pos_weight`.

@@ -200,16 +200,21 @@ class ClassificationTask(Task[ActionExample]):
         }
 
     def shown(self, record: Record) -> Shown:
-        """The most likely classes with their scores; right is a video whose first one is there."""
+        """The most likely classes with their scores; right is a video whose first one is there,
+        and what is annotated besides them then stands behind them."""
+        is_right = record["prediction"] in record["answer"]
         given = [
             f"{name} {score:.2f}" + (" (annotated)" if name in record["answer"] else "")
             for name, score in record["best"].items()
         ]
+        missed = [name for name in record["answer"] if name not in record["best"]]
+        if is_right and missed:
+            given.append(f"also annotated: {', '.join(missed)}")
         return Shown(
             asked="",
             given="; ".join(given),
             right="; ".join(record["answer"]) or "no action",
-            is_right=record["prediction"] in record["answer"],
+            is_right=is_right,
         )
 
     def baseline(

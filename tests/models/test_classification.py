@@ -85,7 +85,9 @@ def test_a_video_scores_what_its_best_scored_clip_does():
     assert short["prediction"] == "Running"
     assert short["labels"] == []
     shown = task.shown(long)
-    assert shown.given == "Laughing 0.88 (annotated); Holding a box 0.73"
+    assert shown.given == (
+        "Laughing 0.88 (annotated); Holding a box 0.73; also annotated: Opening a door"
+    )
     assert shown.right == "Opening a door; Laughing"
     assert shown.is_right
     assert task.shown(short).right == "no action"
