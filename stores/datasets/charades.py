@@ -80,9 +80,10 @@ class CharadesDataset(NamedClipsDataset):
         """As of every dataset; of a video that is there in both sizes the small one alone."""
         found = super().media()
         for video_id, paths in found.items():
-            folders = {path: path.relative_to(self.root).parts for path in paths}
-            if any(_SMALL in parts for parts in folders.values()):
-                found[video_id] = [path for path in paths if _FULL not in folders[path]]
+            folders = {path: set(path.relative_to(self.root).parts) for path in paths}
+            full = [path for path in paths if folders[path] & {_SMALL, _FULL} == {_FULL}]
+            if any(_SMALL in folders[path] for path in paths):
+                found[video_id] = [path for path in paths if path not in full]
         return found
 
     def _rows(self, name: str) -> list[ActionVideo]:

@@ -65,6 +65,10 @@ def test_of_both_sizes_the_small_one_is_taken(root):
         "YSKX3": root / "Charades_v1" / "YSKX3.mp4",
     }
     assert [video.split for video in dataset.videos()] == ["train", "train", "test"]
+    (root / "Charades_v1_480").rename(root / "Charades_v1" / "Charades_v1_480")
+    assert dataset.videos("train")[0].path == (
+        root / "Charades_v1" / "Charades_v1_480" / "46GP8.mp4"
+    )
     (root / "copy").mkdir()
     (root / "copy" / "46GP8.mp4").write_bytes(b"another")
     assert dataset.videos("train")[0].problem_kind == "duplicate_id"
