@@ -60,7 +60,7 @@ def evaluate_run(
         raise UsageError(f"run {path} has no examples of the split {split!r}; it has: {has}")
     records = predict_split(run, material, split, device=device, on_batch=on_batch)
     examples = material.splits[split]
-    baseline = material.task.baseline(material.splits[TRAIN], examples)
+    baseline = material.task.baseline_beside(records, material.splits[TRAIN], examples)
     facts = run.read_facts()
     evaluated = Evaluated(
         split,

@@ -15,6 +15,7 @@ from vlpipe.stores.datasets._captions import (
     SentenceChoice,
     SentencePair,
 )
+from vlpipe.stores.datasets._gaze import GazeClip
 from vlpipe.stores.datasets._questions import (
     CountQuestion,
     FrameQuestion,
@@ -49,6 +50,7 @@ __all__ = [
     "DenseCaptions",
     "FolderDataset",
     "FrameQuestion",
+    "GazeClip",
     "MultipleChoiceQuestion",
     "Question",
     "RowProblem",
