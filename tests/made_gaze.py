@@ -20,8 +20,7 @@ def make_spots(num_clips):
     """Clip -> (T, 2), row and column of the lit cell at each row of its features."""
     rng = np.random.default_rng(0)
     return {
-        f"clip{n:02}": rng.integers(0, EDGE, (int(rng.integers(2, 7)), 2))
-        for n in range(num_clips)
+        f"clip{n:02}": rng.integers(0, EDGE, (int(rng.integers(2, 7)), 2)) for n in range(num_clips)
     }
 
 

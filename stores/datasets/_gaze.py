@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 GAZE_COLUMNS = ("dataset", "clip", "subject", "time_s", "x", "y", "valid")
 CLIP_COLUMNS = ("dataset", "clip", "width", "height", "split")
 _NAMES, _NUMBERS = GAZE_COLUMNS[:3], GAZE_COLUMNS[3:6]
-_KINDS = {name: "texts or whole numbers" for name in _NAMES}
-_KINDS |= {name: "numbers" for name in _NUMBERS} | {"valid": "true and false, or 1 and 0"}
+_KINDS = dict.fromkeys(_NAMES, "texts or whole numbers")
+_KINDS |= dict.fromkeys(_NUMBERS, "numbers") | {"valid": "true and false, or 1 and 0"}
 _TRUTH = {"1": True, "true": True, "0": False, "false": False}
 _LEAST_EDGE = 2  # pixels are scaled by the distance of the outermost ones
 
