@@ -32,7 +32,7 @@ def place(tmp_path_factory):
 
 
 def test_what_is_lit_is_looked_at(place):
-    run = run_training(make_job(place, "epochs=12")).run
+    run = run_training(make_job(place, "epochs=8")).run
     result = RunFolder(run).read_facts()["results"]["test"]
     figures, baseline = result["metrics"], result["baseline"]
     assert figures["CC"] > 0.8 > baseline["CC"] + 0.3
@@ -60,11 +60,11 @@ def test_what_is_lit_is_looked_at(place):
 
 
 def test_a_run_that_was_cut_off_ends_as_an_unbroken_one(place):
-    unbroken = run_training(make_job(place, "epochs=2", out="unbroken")).run
-    job = make_job(place, "epochs=2", "checkpoint_every_s=0", out="cut")
+    unbroken = run_training(make_job(place, "epochs=1", out="unbroken")).run
+    job = make_job(place, "epochs=1", "checkpoint_every_s=0", out="cut")
     run = prepare_run(job)
     with pytest.raises(Cut):
-        train(make_fabric("cpu", 1, "fp32"), run.path, CutAt(5))
+        train(make_fabric("cpu", 1, "fp32"), run.path, CutAt(3))
     resume_training(run.path)
     states = [read_state(RunFolder(r).state)["model"] for r in (unbroken, run.path)]
     for key, value in states[0].items():
