@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
+from vlpipe.models.gaze_maps import Floats
+
 # Times that were written in thousandths of a second, or computed in another order, miss the edges
 # of a frame by as much.
 _SLACK_S = 1e-3
-
-Floats = npt.NDArray[np.float64]
 
 
 def gaze_of_rows(

@@ -16,6 +16,7 @@ TRUTH_SIGMA_PX = 19.0
 NUM_OTHER_FRAMES = 10
 NUM_SPLITS = 100
 _THRESHOLDS = np.arange(11) / 10
+_ROUNDING = 1e-9
 
 Pixels = npt.NDArray[np.int64]
 """(N, 2), x and y of fixated pixels."""
@@ -25,7 +26,9 @@ def scaled(values: npt.ArrayLike) -> Floats:
     """The map with its least value at 0 and its greatest at 1; ones where all are equal."""
     given = np.asarray(values, np.float64)
     low, high = given.min(), given.max()
-    return np.ones_like(given) if high == low else (given - low) / (high - low)
+    # What smoothing leaves of an even map is rounding, which must not be scaled up.
+    is_even = high - low <= _ROUNDING * max(abs(low), abs(high))
+    return np.ones_like(given) if is_even else (given - low) / (high - low)
 
 
 def frame_prediction(grid: Floats, width: int, height: int) -> Floats:

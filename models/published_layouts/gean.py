@@ -52,16 +52,14 @@ def from_tensorflow(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         if _NOT_READ.fullmatch(key):
             continue
-        name = next((flat for theirs, flat in _NAMES if theirs.fullmatch(key)), None)
-        if name is None:
-            found[key] = value
-            continue
+        known = next((flat for theirs, flat in _NAMES if theirs.fullmatch(key)), None)
+        name = key if known is None else known
         if name in found:
             raise UsageError(
-                f"the checkpoint holds {name} twice, as {origins.get(name, name)} and {key}",
+                f"the checkpoint holds {name} twice, as {origins[name]} and {key}",
                 hint="keep the entries of one network; a scope that was made again has a number",
             )
-        found[name], origins[name] = _turned(value), key
+        found[name], origins[name] = value if known is None else _turned(value), key
     return found
 
 

@@ -30,7 +30,8 @@ from vlpipe.stores.datasets._named_clips import NamedClipsDataset
 from vlpipe.stores.datasets._registry import register_dataset
 from vlpipe.stores.errors import AnnotationError
 
-_GAZE, _CLIPS = "gaze.parquet", "clips.tsv"
+_GAZE, _CLIPS = "gaze", "clips.tsv"
+_GAZE_FILES = ("gaze.parquet", "gaze.tsv")
 _SPLITS = ("train", "val", "test")
 _DRAWN = "vas"
 _TRAIN_SHARE = 0.6
@@ -52,7 +53,7 @@ class GazeTableDataset(NamedClipsDataset):
     def table_path(self, name: str) -> Path | None:
         """The file of a table; None if it is absent. AnnotationError where both forms of the gaze
         lie side by side."""
-        names = (_GAZE, "gaze.tsv") if name == _GAZE else (name,)
+        names = _GAZE_FILES if name == _GAZE else (name,)
         found = [path for own in names if (path := self.root / own).is_file()]
         if len(found) > 1:
             raise AnnotationError(
@@ -62,7 +63,10 @@ class GazeTableDataset(NamedClipsDataset):
         return found[0] if found else None
 
     def read(self, name: str) -> Sized:
-        return self._clips if name == _CLIPS else self._rows
+        if name == _CLIPS:
+            return self._clips
+        _ = self._gaze  # raises for rows about clips that are not known
+        return self._rows
 
     def ids_of(self, split: str) -> Iterable[str]:
         return (clip.video_id for clip in self._clips if clip.split == split)
@@ -81,7 +85,13 @@ class GazeTableDataset(NamedClipsDataset):
 
     @cached_property
     def _rows(self) -> GazeRows:
-        return read_gaze(self.require(_GAZE))
+        path = self.table_path(_GAZE)
+        if path is None:
+            raise AnnotationError(
+                f"neither {' nor '.join(_GAZE_FILES)} is in {self.root}",
+                hint="docs/gaze.md describes the table",
+            )
+        return read_gaze(path)
 
     @cached_property
     def _gaze(self) -> dict[str, GazeClip]:

@@ -92,8 +92,8 @@ def test_targets_are_probabilities_and_the_mean_over_subjects(points):
     assert found == pytest.approx(np.mean(alone, axis=0))
     # Mirrored frames have mirrored targets.
     mirrored = target_map([(96 - x, y) for x, y in points], 97, 49)
-    exact = [2 * round(x / 2) for x, _ in points]
-    if all(abs(x - e) < 0.9 for (x, _), e in zip(points, exact, strict=True)):
+    # A cell is two pixels wide; at its very edge rounding is not the same from both sides.
+    if all(abs(x - 2 * round(x / 2)) < 0.99 for x, _ in points):
         assert mirrored == pytest.approx(found[:, ::-1])
 
 

@@ -118,6 +118,8 @@ def test_what_is_not_the_public_layout_is_refused_by_name():
         UsageError, match=r"rcn\.w_z\.weight twice.*GRU_Conv_Wz and .*GRU_Conv_Wz_1"
     ):
         load_published(model, state | {"RGP/RCNBottom/GRU_Conv_Wz_1": kernel})
+    with pytest.raises(UsageError, match=r"out\.bias twice, as RGP/out_b:0 and out\.bias"):
+        load_published(model, state | {"out.bias": np.zeros(1)})
     with pytest.raises(UsageError, match=r"GEAN's gaze network \(rgp\).*unexpected: beta1_power"):
         load_published(model, state | {"beta1_power": np.ones(())})
     without = {key: value for key, value in state.items() if not key.endswith("out_W")}

@@ -87,7 +87,7 @@ def test_videos_and_what_is_missing(root):
     assert dataset.videos("test")[0].path == root / "media" / "actioncliptest00001.avi"
     check = dataset.check()
     assert [(table.name, table.rows) for table in check.tables] == [
-        ("clips.tsv", 3), ("gaze.parquet", 6),
+        ("clips.tsv", 3), ("gaze", 6),
     ]  # fmt: skip
     assert check.missing == ("actioncliptrain00001", "actioncliptest00002")
 
@@ -154,8 +154,10 @@ def test_damaged_clips_are_named(root, line, message):
 def test_damaged_rows_of_a_text_are_named(root, change, message):
     rows = [*ROWS, tuple(change.get(n, value) for n, value in enumerate(ROWS[0]))]
     write_tsv(root, rows)
+    dataset = open_dataset("gaze-table", root)
     with pytest.raises(AnnotationError, match=rf"gaze\.tsv, line 8, {message}"):
-        open_dataset("gaze-table", root).gaze_clips("test")
+        dataset.gaze_clips("test")
+    assert "line 8" in dataset.check().tables[1].problem
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_damaged_rows_of_parquet_are_named(root, columns, message):
 
 def test_files_that_are_absent_double_or_no_tables(root):
     dataset = open_dataset("gaze-table", root)
-    with pytest.raises(AnnotationError, match=r"gaze\.parquet is not in"):
+    with pytest.raises(AnnotationError, match=r"neither gaze\.parquet nor gaze\.tsv is in"):
         dataset.gaze_clips("test")
     write_tsv(root)
     write_parquet(root)
