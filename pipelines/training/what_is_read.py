@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from vlpipe.pipelines.training.material import Survey
 
 # Settings that change how long a training takes and not what it is.
@@ -78,6 +80,15 @@ def _digest(examples: Sequence[Any]) -> str:
     """SHA-256 (hex) over the examples in order, as JSON of their fields."""
     result = hashlib.sha256()
     for example in examples:
-        text = json.dumps(asdict(example), sort_keys=True, default=str, ensure_ascii=False)
+        text = json.dumps(asdict(example), sort_keys=True, default=_plain, ensure_ascii=False)
         result.update(text.encode("utf-8", "surrogatepass") + b"\n")
     return result.hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(
+        value, np.ndarray
+    ):  # as a text, what lies in the middle of a long one is left out
+        content = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+        return [str(value.dtype), list(value.shape), content]
+    return str(value)

@@ -7,10 +7,11 @@ from made_gaze import make_job
 
 from vlpipe.pipelines.training.evaluation import evaluate_run
 from vlpipe.pipelines.training.loop import Silent, make_fabric, train
-from vlpipe.pipelines.training.material import prepare_run
+from vlpipe.pipelines.training.material import prepare_run, survey_job
 from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.pipelines.training.state import read_state
 from vlpipe.pipelines.training.train import resume_training, run_training
+from vlpipe.pipelines.training.what_is_read import changes_between, what_is_read
 
 
 class Cut(Exception):
@@ -57,6 +58,20 @@ def test_what_is_lit_is_looked_at(place):
     report = RunFolder(run).report.read_text(encoding="utf-8")
     assert "frames_without_gaze" in report
     assert "0.588 (RGP, Hollywood2)" in report
+
+
+def test_a_retraining_sees_every_sample(tmp_path):
+    job = make_job(tmp_path, num_clips=12)
+    table = tmp_path / "tables" / "gaze.tsv"
+    later = [f"hollywood2\tclip00\tada\t{50 + n / 500}\t9\t9\t1\n" for n in range(2000)]
+    with table.open("a") as file:
+        file.writelines(later)
+    before = what_is_read(survey_job(job))
+    assert changes_between(before, what_is_read(survey_job(job))) == ()
+    table.write_text(table.read_text().replace(later[1000], later[1000].replace("\t9\t", "\t8\t")))
+    assert changes_between(before, what_is_read(survey_job(job))) == (
+        "train: 6 examples became 6 (others)",
+    )
 
 
 def test_a_run_that_was_cut_off_ends_as_an_unbroken_one(place):
