@@ -89,6 +89,6 @@ def _plain(value: object) -> object:
     if isinstance(
         value, np.ndarray
     ):  # as a text, what lies in the middle of a long one is left out
-        content = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+        content = hashlib.sha256(value.tobytes()).hexdigest()
         return [str(value.dtype), list(value.shape), content]
     return str(value)
