@@ -86,9 +86,8 @@ def _digest(examples: Sequence[Any]) -> str:
 
 
 def _plain(value: object) -> object:
-    if isinstance(
-        value, np.ndarray
-    ):  # as a text, what lies in the middle of a long one is left out
+    if isinstance(value, np.ndarray):
+        # The text of a long array leaves out what lies in its middle.
         content = hashlib.sha256(value.tobytes()).hexdigest()
         return [str(value.dtype), list(value.shape), content]
     return str(value)
