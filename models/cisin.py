@@ -41,7 +41,8 @@ from vlpipe.models.layers.sequences import real_positions
 from vlpipe.models.layers.word_context import WordContext
 from vlpipe.models.model import Model, ModelConfig, PublishedResult
 from vlpipe.models.published_files import fill, without_parallel_prefix
-from vlpipe.models.published_layouts.cisin import BERT_ENTRY, ENCODERS, NOT_READ, flat_key
+from vlpipe.models.published_layouts.bert import bert_entry
+from vlpipe.models.published_layouts.cisin import ENCODERS, NOT_READ, flat_key
 from vlpipe.models.registry import register
 from vlpipe.stores import Features
 
@@ -333,11 +334,9 @@ class Cisin(Model):
     def own_entry(cls, key: str) -> str:
         """Also of BERT alone, with or without `bert.` in front, and its LayerNorm's old names."""
         key = flat_key(key)
-        if BERT_ENTRY.match(key):
-            key = f"encoder.bert.{key.removeprefix('bert.')}"
-            return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-                "LayerNorm.beta", "LayerNorm.bias"
-            )
+        of_bert = bert_entry(key)
+        if of_bert is not None:
+            return of_bert
         return f"body.{key}" if key.startswith("body.") and "body.body." not in key else key
 
 

@@ -1,10 +1,11 @@
 """BERT as transformers builds it, from a configuration alone: nothing is looked for or fetched."""
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
-from vlpipe.stores.errors import EnvironmentLacks
+from vlpipe.stores.errors import EnvironmentLacks, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,3 +47,39 @@ class Bert(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         outputs = self.bert(input_ids=ids, attention_mask=mask.long())
         return cast(Tensor, outputs.last_hidden_state)
+
+
+class FrozenBert(Bert):
+    """BERT as a reader that does not learn: (B, L) ids and mask -> (B, L, D), without gradients.
+
+    Raises UsageError when it is to read before any weights were given to it: what it says would
+    mean nothing, and nothing would ever change that. at_once: sequences that are read together.
+    """
+
+    is_filled: Tensor
+
+    def __init__(self, size: BertSize, vocabulary_size: int, *, at_once: int = 256) -> None:
+        super().__init__(size, vocabulary_size, 0.0)
+        self.at_once = at_once
+        self.register_buffer("is_filled", torch.tensor(False))
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if not self.is_filled:
+            raise UsageError(
+                "BERT has no weights yet, and does not learn here",
+                hint="--set init_from=bert.safetensors, BERT's published checkpoint",
+            )
+        parts = zip(ids.split(self.at_once), mask.split(self.at_once), strict=True)
+        return torch.cat([super(FrozenBert, self).forward(*part) for part in parts])
+
+    def _load_from_state_dict(
+        self,
+        state_dict: "Mapping[str, Tensor]",
+        prefix: str,
+        *rest: Any,  # noqa: ANN401 - torch's own
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if f"{prefix}bert.embeddings.word_embeddings.weight" in state_dict:
+            self.is_filled.fill_(True)

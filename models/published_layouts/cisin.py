@@ -8,9 +8,6 @@ NOT_READ = re.compile(r"act_conv\..*|vid_model\.f_proj[12]\..*|.*\.num_batches_t
 # Entries of encoders, which a network that is given embeddings does not have.
 ENCODERS = re.compile(r"(bert|body)\..*")
 
-# Entries of a checkpoint of BERT alone, as its publishers name them.
-BERT_ENTRY = re.compile(r"bert\..*|(embeddings|encoder\.layer|pooler)\..*")
-
 # Published names -> flat names, the first that fits.
 _PUBLISHED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(theirs), flat)
