@@ -45,17 +45,20 @@ from vlpipe.models.published_files import fill, without_parallel_prefix
 from vlpipe.models.published_layouts.bert import bert_entry
 from vlpipe.models.published_layouts.iperceive_videoqa import POSITIONS, published_key
 from vlpipe.models.registry import register
+from vlpipe.models.token_features import (
+    CAPTION_TOKENS,
+    QUESTION_PLACE,
+    QUESTION_TOKENS,
+    SUBTITLE_TOKENS,
+    TOKEN_SLOTS,
+    token_tensors,
+)
 from vlpipe.stores import Features
 from vlpipe.stores.errors import UsageError
 
 _TASK = "subtitled_qa"
 _WORD_KERNEL, _FRAME_KERNEL = 7, 5
 _BEYOND = ("common_sense.", "encoder.")  # entries that no published checkpoint has
-
-# Slots of token features -> what `prepare` calls the rows, and what tells them apart.
-QUESTION_TOKENS, QUESTION_PLACE = "question_tokens", "question_place"
-SUBTITLE_TOKENS, CAPTION_TOKENS = "subtitle_tokens", "caption_tokens"
-_TOKEN_SLOTS = (QUESTION_TOKENS, QUESTION_PLACE, SUBTITLE_TOKENS, CAPTION_TOKENS)
 
 _FIGURES = {
     "Kim et al. 2020": (74.09, (74.04, 73.03, 74.34, 73.44, 74.68, 74.86), 74.20),
@@ -138,7 +141,10 @@ class IperceiveVideoqa(Model):
         for metric, value, split in (
             ("accuracy", val, "val"),
             ("accuracy", test, "test-public"),
-            *((f"accuracy/{show}", value, "test-public") for show, value in zip(_SHOWS, shows)),
+            *(
+                (f"accuracy/{show}", value, "test-public")
+                for show, value in zip(_SHOWS, shows, strict=True)
+            ),
         )
     )
 
@@ -176,7 +182,7 @@ class IperceiveVideoqa(Model):
     @classmethod
     def slots_in_use(cls, config: ModelConfig) -> Mapping[str, FeatureSlot]:
         c = cast(IperceiveVideoqaConfig, config)
-        without = set() if c.text == "tokens" else set(_TOKEN_SLOTS)
+        without = set() if c.text == "tokens" else set(TOKEN_SLOTS)
         without |= set() if c.has_commonsense else {"commonsense"}
         return {name: slot for name, slot in cls.slots.items() if name not in without}
 
@@ -201,9 +207,7 @@ class IperceiveVideoqa(Model):
         """Of F frames: vid float32 (F, R, C), vid_mask bool (F, R), frame_s float64 (F,), seconds
         of their middles, and commonsense (F, R, C) if it is read; zeros where there is no region.
 
-        Of token features, N rows each: question_tokens, subtitle_tokens, caption_tokens float32
-        (N, W), question_place int64 (N, 2), and subtitle_tokens_s, caption_tokens_s float64
-        (N, 2), start and end in seconds.
+        With text=tokens also what `token_tensors` says.
         """
         c = cast(IperceiveVideoqaConfig, config)
         prepared = frame_regions(
@@ -213,14 +217,7 @@ class IperceiveVideoqa(Model):
             commonsense_width=c.commonsense_width if c.has_commonsense else None,
             window_s=window_s,
         )
-        for slot in _TOKEN_SLOTS:
-            if slot not in features:
-                continue
-            rows = torch.from_numpy(features[slot].rows)
-            prepared[slot] = rows.long() if slot == QUESTION_PLACE else rows.float()
-            if slot in (SUBTITLE_TOKENS, CAPTION_TOKENS):
-                prepared[f"{slot}_s"] = torch.from_numpy(features[slot].spans).double()
-        return prepared
+        return prepared | token_tensors(features)
 
     def forward(
         self,
@@ -284,7 +281,8 @@ class IperceiveVideoqa(Model):
         elif self.encoder is not None:
             # A text without words is read as one of padding, whose features nothing reads.
             tokens = self.encoder(tokens, mask | ~mask.any(dim=1, keepdim=True))
-        return self._encode(self.text_projection(tokens.float()), mask).unflatten(0, around)
+        rows = self._encode(self.text_projection(tokens.float()), mask)
+        return rows.view(*around, *rows.shape[1:])
 
     def _regions(self, vid: Tensor, mask: Tensor, commonsense: Tensor | None) -> Tensor:
         """(B, F, R, C) -> (B, F, R, H)."""
@@ -294,8 +292,8 @@ class IperceiveVideoqa(Model):
             if commonsense is None:
                 raise TypeError("give commonsense, or set has_commonsense=false")
             rows = self.common_sense(rows, commonsense)
-        rows = self.region_projection(rows.flatten(0, 1))
-        return self._encode(rows, mask.flatten(0, 1)).unflatten(0, around)
+        rows = self._encode(self.region_projection(rows.flatten(0, 1)), mask.flatten(0, 1))
+        return rows.view(*around, *rows.shape[1:])
 
     def _encode(self, rows: Tensor, mask: Tensor) -> Tensor:
         x: Tensor = self.shared_projection(rows)
@@ -336,7 +334,7 @@ class IperceiveVideoqa(Model):
         """Two streams (B, K, F, H) one behind the other, self-attention, and their sum."""
         along = torch.cat(halves, dim=2).flatten(0, 1)  # (B K, 2F, H)
         found = self.frame_attention(along, torch.cat(masks, dim=2).flatten(0, 1))
-        parts = found.unflatten(0, halves[0].shape[:2]).chunk(2, dim=2)
+        parts = found.view(*halves[0].shape[:2], *found.shape[1:]).chunk(2, dim=2)
         told = torch.zeros_like(halves[0])
         for rows, part, mask in zip(halves, parts, masks, strict=True):
             real = mask[..., None]
@@ -350,7 +348,8 @@ class IperceiveVideoqa(Model):
         around, read = mask.shape[:2], None if self.is_public else mask.flatten(0, 1)
         once = self.frame_encoder(told.flatten(0, 1), read)
         twice = self.frame_encoder(once, read)
-        frames = torch.cat([twice, once], dim=-1).unflatten(0, around)  # (B, K, F, 2H)
+        frames = torch.cat([twice, once], dim=-1)
+        frames = frames.view(*around, *frames.shape[1:])  # (B, K, F, 2H)
         gated = []
         for layer in (self.local_gate, self.global_gate):
             logits = layer(frames).squeeze(-1).float().masked_fill(~mask, 0.0)

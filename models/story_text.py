@@ -15,13 +15,19 @@ import torch
 from torch import Tensor
 
 from vlpipe.models.verbs import VerbFinder
-from vlpipe.stores.errors import EnvironmentLacks, UsageError
+from vlpipe.models.word_pieces import (
+    END,
+    PADDING,
+    START,
+    UNKNOWN,
+    read_word_pieces,
+    word_piece_tokenizer,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MENTION = "SOMEONE"
-PADDING, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
 _WORD = re.compile(rf"{MENTION}|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]")
 _WORDS_KEPT = 100_000
@@ -68,17 +74,7 @@ class StoryVocabulary:
     @classmethod
     def read(cls, path: Path) -> "StoryVocabulary":
         """BERT's vocab.txt, a piece a line; UsageError if it lacks one of the special four."""
-        try:
-            pieces = tuple(path.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the vocabulary {path} cannot be read: {error}") from error
-        missing = [piece for piece in (PADDING, UNKNOWN, START, END) if piece not in pieces]
-        if missing:
-            raise UsageError(
-                f"{path} is no vocabulary of BERT: {', '.join(missing)} is not in it",
-                hint="the file vocab.txt that is published beside BERT's weights",
-            )
-        return cls(pieces, is_subword=True)
+        return cls(read_word_pieces(path), is_subword=True)
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -121,13 +117,4 @@ class StoryVocabulary:
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
-        try:
-            from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-        except ImportError as error:
-            raise EnvironmentLacks(
-                "word pieces need the package tokenizers", hint='pip install "vlpipe[bert]"'
-            ) from error
-        tokenizer = Tokenizer(models.WordPiece(self.ids, unk_token=UNKNOWN))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        return tokenizer
+        return word_piece_tokenizer(self.ids)

@@ -54,7 +54,8 @@ def answer_question(
         raise UsageError("the question is empty")
     with tempfile.TemporaryDirectory() as folder:
         video_id, store = _find_video(material, video, Path(folder) / "store", device)
-        example = task.ask(video_id, question, candidates)
+        known = (example for part in material.splits.values() for example in part)
+        example = task.beside(task.ask(video_id, question, candidates), known)
         videos = PreparedVideos(store, material.slots, material.model, material.config, 0)
         data = ExampleDataset([example], videos)
         (batch,) = batch_loader(data, task, [[0]], workers=0)

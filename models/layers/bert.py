@@ -69,9 +69,9 @@ class FrozenBert(Bert):
         if not self.is_filled:
             raise UsageError(
                 "BERT has no weights yet, and does not learn here",
-                hint="--set init_from=bert.safetensors, BERT's published checkpoint",
+                hint="--set init_from=bert.safetensors --set task.vocabulary=vocab.txt, as published",
             )
-        parts = zip(ids.split(self.at_once), mask.split(self.at_once), strict=True)
+        parts = zip(*(torch.split(x, self.at_once) for x in (ids, mask)), strict=True)
         return torch.cat([super(FrozenBert, self).forward(*part) for part in parts])
 
     def _load_from_state_dict(

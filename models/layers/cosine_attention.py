@@ -49,9 +49,7 @@ class FrameAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, *, masks_keys: bool) -> None:
         super().__init__()
         self.heads, self.masks_keys = heads, masks_keys
-        self.query, self.key, self.value, self.output = (
-            nn.Linear(width, width) for _ in range(4)
-        )
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

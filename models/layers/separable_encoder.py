@@ -3,8 +3,6 @@
 As in the code of Lei et al. and Kim et al. for TVQA: two convolutions, and no self-attention.
 """
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,4 +49,4 @@ class SeparableEncoder(nn.Module):
             rows = self.dropout(rows) if place == 0 else rows
             x = x + convolve(rows if real is None else rows * real)
         x = self.last_norm(x)
-        return cast(Tensor, x if real is None else torch.where(real > 0, x, 0.0))
+        return x if real is None else torch.where(real > 0, x, 0.0)

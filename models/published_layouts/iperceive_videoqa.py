@@ -4,9 +4,7 @@ iPerceive, whose network is the same."""
 import re
 
 # Tables of positions, which this network computes: where they stand, of how many channels.
-POSITIONS = re.compile(
-    r"(input|cls)_encoder\.stacked_encoderBlocks\.0\.position_encoding\.pe"
-)
+POSITIONS = re.compile(r"(input|cls)_encoder\.stacked_encoderBlocks\.0\.position_encoding\.pe")
 
 # Names here -> names there, applied one after the other.
 _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(

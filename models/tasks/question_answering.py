@@ -6,7 +6,7 @@ The tasks themselves are in `count.py`, `multiple_choice.py` and `answer_set.py`
 import csv
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -160,6 +160,12 @@ class QuestionAnswering(Task[QuestionExample]):
     @abstractmethod
     def ask(self, video_id: str, question: str, candidates: Sequence[str] = ()) -> QuestionExample:
         """The example of a question that stands in no annotation; UsageError if it does not fit."""
+
+    def beside(self, asked: QuestionExample, known: Iterable[QuestionExample]) -> QuestionExample:
+        """The asked example with what the run's own examples say of its video, for tasks that read
+        more than question and video; UsageError if they must and nothing is known."""
+        del known
+        return asked
 
     def write_predictions(self, records: Sequence[Record], folder: Path, split: str) -> Path:
         """TGIF-QA has no server, so its form is that of its tables: tab-separated, the answer's

@@ -12,7 +12,9 @@ EXAMPLE = "Example:  vlpipe evaluate runs/masn-count-tgif --split test"
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder that vlpipe train made.")],
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="train, validation or test; or a split of hidden answers.")
+    ] = "test",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or auto (default: the run's).")
     ] = None,
@@ -25,6 +27,11 @@ def evaluate(
     if as_json:
         print_json(found.to_json())
         return
+    if not found.metrics:
+        remark(
+            f"the answers of {split} are hidden: there are no figures of its {found.num_examples} "
+            "examples; the predictions are for the benchmark's server"
+        )
     print_table(
         ("figure", "value", "without video"),
         [

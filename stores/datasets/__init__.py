@@ -35,9 +35,11 @@ from vlpipe.stores.datasets._registry import (
     register_dataset,
 )
 from vlpipe.stores.datasets._stories import Story, StoryLine, Track
+from vlpipe.stores.datasets._subtitles import SubtitleLine
 from vlpipe.stores.datasets.demo import DemoDataset, make_demo
 from vlpipe.stores.datasets.folder import FolderDataset
 from vlpipe.stores.datasets.tgif import TgifDataset
+from vlpipe.stores.datasets.tvqa import SubtitledQuestion
 
 __all__ = [
     "Action",
@@ -59,6 +61,8 @@ __all__ = [
     "SentencePair",
     "Story",
     "StoryLine",
+    "SubtitleLine",
+    "SubtitledQuestion",
     "TableCheck",
     "TgifDataset",
     "Track",

@@ -93,15 +93,8 @@ class TvqaDataset(Dataset):
                 f"the questions of dataset {self.name!r} have no split {split!r}; "
                 f"they have: {', '.join(self.splits)}"
             )
-        path = self._table(split)
-        if path is None:
-            raise AnnotationError(
-                f"tvqa_{split}.jsonl is not in {self.root} nor in its folders data/ and "
-                "tvqa_qa_release/",
-                hint=f"tvqa_qa_release.tar.gz of {self.homepage} holds it",
-            )
         found = list[SubtitledQuestion]()
-        for item in _read(path, is_hidden=split in self.hidden_splits):
+        for item in self._rows(split):
             if isinstance(item, RowProblem):
                 raise AnnotationError(
                     str(item), hint=f"vlpipe datasets check {self.name} --root {self.root}"
@@ -109,12 +102,12 @@ class TvqaDataset(Dataset):
             found.append(item)
         return found
 
-    def subtitles(self, video_id: str) -> tuple[SubtitleLine, ...]:
-        """What is said in a clip, in the order of the lines' starts; empty where it has no file.
-
-        Raises AnnotationError for a malformed file, and if the copy has no subtitles at all.
-        """
+    def subtitles(self, video_id: str) -> tuple[SubtitleLine, ...] | None:
+        """What is said in a clip, in the order of the lines' starts; empty where it has no file,
+        None if the copy has no subtitles at all. Raises AnnotationError for a malformed file."""
         source = self._subtitle_source
+        if source is None:
+            return None
         if isinstance(source, dict):
             return source.get(video_id, ())
         if id_problem(video_id) is not None:
@@ -130,12 +123,14 @@ class TvqaDataset(Dataset):
         self._require_split(split)
         self.left_out = ()
         splits = [name for name in self.splits if split in (None, name) and self._table(name)]
-        if not splits:
-            self.questions(TASK, split or self.splits[0])  # says what is missing
+        splits = splits or [split or self.splits[0]]  # its table is missed by name
         named: dict[str, str] = {}
         for of_split in splits:
-            for question in self.questions(TASK, of_split):
-                named.setdefault(question.video_id, of_split)
+            for item in self._rows(of_split):
+                if isinstance(item, RowProblem):
+                    self.left_out += (str(item),)
+                else:
+                    named.setdefault(item.video_id, of_split)
         media = self._media()
         return [_video(name, of_split, media.get(name, [])) for name, of_split in named.items()]
 
@@ -168,17 +163,21 @@ class TvqaDataset(Dataset):
         videos = [_video(name, split, present.get(name, [])) for name, split in named.items()]
         return DatasetCheck.of_media(self, tables, videos, media, bad_rows)
 
-    @cached_property
-    def _subtitle_source(self) -> dict[str, tuple[SubtitleLine, ...]] | Path:
-        """The lines of all clips, or the folder of their files."""
-        path = self._subtitle_file()
+    def _rows(self, split: str) -> Iterator[SubtitledQuestion | RowProblem]:
+        path = self._table(split)
         if path is None:
             raise AnnotationError(
-                f"there are no subtitles in {self.root}: neither {_SUBTITLES} nor a folder "
-                f"{' or '.join(_SUBTITLE_FOLDERS)} of .srt files",
-                hint=f"tvqa_subtitles.tar.gz of {self.homepage} holds them",
+                f"tvqa_{split}.jsonl is not in {self.root} nor in its folders data/ and "
+                "tvqa_qa_release/",
+                hint=f"tvqa_qa_release.tar.gz of {self.homepage} holds it",
             )
-        return path if path.is_dir() else _read_subtitles(path)
+        return _read(path, is_hidden=split in self.hidden_splits)
+
+    @cached_property
+    def _subtitle_source(self) -> dict[str, tuple[SubtitleLine, ...]] | Path | None:
+        """The lines of all clips, or the folder of their files; None without either."""
+        path = self._subtitle_file()
+        return path if path is None or path.is_dir() else _read_subtitles(path)
 
     def _subtitle_file(self) -> Path | None:
         files = (
@@ -195,11 +194,8 @@ class TvqaDataset(Dataset):
         if path is not None:
             try:
                 source = self._subtitle_source
-                rows = (
-                    len(source)
-                    if isinstance(source, dict)
-                    else sum(name.suffix == ".srt" for name in source.iterdir())
-                )
+                names = source if isinstance(source, dict) else path.glob("*.srt")
+                rows = sum(1 for _ in names)
             except (AnnotationError, OSError) as error:
                 problem = str(error)
         return TableCheck("subtitles", path, rows, problem=problem)
@@ -226,13 +222,15 @@ def _read(path: Path, *, is_hidden: bool) -> Iterator[SubtitledQuestion | RowPro
     for number, text in _lines(path):
         try:
             question = _question(text, is_hidden=is_hidden)
-            if question.qid in seen:
-                raise ValueError(f"qid {question.qid} was used before, in line {seen[question.qid]}")  # noqa: TRY301
         except (ValueError, RecursionError) as error:
             yield RowProblem(path, number, str(error))
             continue
-        seen[question.qid] = number
-        yield question
+        first = seen.setdefault(question.qid, number)
+        if first != number:
+            reason = f"qid {question.qid} was used before, in line {first}"
+            yield RowProblem(path, number, reason)
+        else:
+            yield question
 
 
 def _question(text: str, *, is_hidden: bool) -> SubtitledQuestion:
@@ -241,7 +239,7 @@ def _question(text: str, *, is_hidden: bool) -> SubtitledQuestion:
         raise ValueError(f"a JSON {type(row).__name__}; expected an object")  # noqa: TRY004
     qid, video_id = row.get("qid"), row.get("vid_name")
     if not isinstance(qid, int) or isinstance(qid, bool):
-        raise ValueError(f"qid is {qid!r}; expected a whole number")
+        raise ValueError(f"qid is {qid!r}; expected a whole number")  # noqa: TRY004
     if not isinstance(video_id, str):
         raise ValueError(f"vid_name is {video_id!r}; expected a text")  # noqa: TRY004
     reason = id_problem(video_id)
@@ -258,8 +256,9 @@ def _question(text: str, *, is_hidden: bool) -> SubtitledQuestion:
     if answer is not None and (isinstance(answer, bool) or answer not in range(NUM_CHOICES)):
         raise ValueError(f"answer_idx is {answer!r}; expected 0 to {NUM_CHOICES - 1}")
     question, *choices = map(str, texts)
+    span_s = None if is_hidden and "ts" not in row else _span(row.get("ts"))
     return SubtitledQuestion(
-        qid, video_id, _show_of(video_id), question, tuple(choices), answer, _span(row.get("ts"))
+        qid, video_id, _show_of(video_id), question, tuple(choices), answer, span_s
     )
 
 
