@@ -74,8 +74,8 @@ class IperceiveVideoqaConfig(ModelConfig):
         attended, so that an answer depends on what else is in its batch. `masked`: on nothing but
         its own video and text.
     text: `tokens`, token features that are given; `words`, a table of vectors that is trained;
-        `base`, BERT-base as published, which is given its weights and does not learn, over word
-        pieces. vocabulary_size: of the last two, given by the task.
+        `base` or `small`, BERT-base or BERT-Mini as published, which is given its weights and does
+        not learn, over word pieces. vocabulary_size: of all but the first, given by the task.
     text_width: of token features and of `words`. region_width, commonsense_width: given by the
         features.
     has_commonsense: vectors of common sense beside the regions.
@@ -83,7 +83,7 @@ class IperceiveVideoqaConfig(ModelConfig):
     """
 
     variant: Literal["masked", "public"] = "masked"
-    text: Literal["tokens", "words", "base"] = "tokens"
+    text: Literal["tokens", "words", "base", "small"] = "tokens"
     vocabulary_size: PositiveInt = 30522
     text_width: PositiveInt = 768
     region_width: PositiveInt = 300
@@ -113,7 +113,10 @@ class IperceiveVideoqa(Model):
                 row_shapes=("regions R", "R"),
             ),
             "commonsense": FeatureSlot(
-                "commonsense", "common sense of the regions", row_shapes=("regions C", "C")
+                "commonsense",
+                "common sense of the regions",
+                is_optional=True,
+                row_shapes=("regions C", "C"),
             ),
             QUESTION_TOKENS: FeatureSlot(
                 QUESTION_TOKENS, "token features of the video's questions", row_shapes=("W",)
@@ -122,7 +125,10 @@ class IperceiveVideoqa(Model):
                 QUESTION_PLACE, "qid and candidate of each of those", row_shapes=("2",)
             ),
             SUBTITLE_TOKENS: FeatureSlot(
-                SUBTITLE_TOKENS, "token features of the lines of subtitles", row_shapes=("W",)
+                SUBTITLE_TOKENS,
+                "token features of the lines of subtitles",
+                is_optional=True,
+                row_shapes=("W",),
             ),
             CAPTION_TOKENS: FeatureSlot(
                 CAPTION_TOKENS,
@@ -153,8 +159,7 @@ class IperceiveVideoqa(Model):
         c = self.config = cast(IperceiveVideoqaConfig, config)
         self.is_public = c.variant == "public"
         h, dropout = c.hidden, c.dropout
-        width = WIDTHS["base"] if c.text == "base" else c.text_width
-        self.encoder = _text_encoder(c)
+        width, self.encoder = _text_encoder(c)
         self.common_sense = _CommonSense(c) if c.has_commonsense else None
         self.text_projection = _projection(width, c.middle, dropout)
         self.region_projection = _projection(c.region_width, c.middle, dropout)
@@ -178,6 +183,10 @@ class IperceiveVideoqa(Model):
     @property
     def word_embedding(self) -> nn.Embedding | None:
         return self.encoder if isinstance(self.encoder, nn.Embedding) else None
+
+    def require_given_weights(self) -> None:
+        if isinstance(self.encoder, FrozenBert):
+            self.encoder.require_weights()
 
     @classmethod
     def slots_in_use(cls, config: ModelConfig) -> Mapping[str, FeatureSlot]:
@@ -434,9 +443,10 @@ def _projection(num_in: int, num_out: int, dropout: float) -> nn.Sequential:
     )
 
 
-def _text_encoder(c: IperceiveVideoqaConfig) -> nn.Module | None:
+def _text_encoder(c: IperceiveVideoqaConfig) -> tuple[int, nn.Module | None]:
+    """The width of what stands for a token, and what makes it of ids."""
     if c.text == "tokens":
-        return None
-    if c.text == "base":
-        return FrozenBert("base", c.vocabulary_size)
-    return nn.Embedding(c.vocabulary_size, c.text_width, padding_idx=0)
+        return c.text_width, None
+    if c.text == "words":
+        return c.text_width, nn.Embedding(c.vocabulary_size, c.text_width, padding_idx=0)
+    return WIDTHS[c.text], FrozenBert(c.text, c.vocabulary_size)

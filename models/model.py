@@ -134,6 +134,10 @@ class Model(nn.Module):
         del config, features, window_s
         return None
 
+    def require_given_weights(self) -> None:
+        """UsageError if a part that does not learn has not been given its weights; called when a
+        training begins. Default: there is no such part."""
+
     def auxiliary_loss(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
     ) -> Tensor | None:

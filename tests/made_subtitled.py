@@ -90,6 +90,39 @@ def make_features(url, truth):
     return store
 
 
+def make_tokens(url, dataset):
+    """A store of token features 6 wide, regions, and common sense 3 wide of each region."""
+    widths = {"objects": WIDTH, "commonsense": 3, "question_tokens": 6, "subtitle_tokens": 6,
+              "caption_tokens": 6}  # fmt: skip
+    definitions = [FeatureDefinition(n, "float32", (w,), ("channel",)) for n, w in widths.items()]
+    definitions.append(FeatureDefinition("question_place", "int64", (2,), ("qid_candidate",)))
+    rng = np.random.default_rng(0)
+
+    def rows(name, spans):
+        drawn = rng.standard_normal((len(spans), widths[name])).astype(np.float32)
+        return Features(drawn, np.asarray(spans, np.float64).reshape(-1, 2))
+
+    asked = {}
+    for split in SPLITS:
+        for question in dataset.questions("subtitled_qa", split):
+            asked.setdefault(question.video_id, []).append(question)
+    with FeatureStore.create(url, durability="process").writer(definitions) as writer:
+        for clip, questions in asked.items():
+            frames = [(n * FRAME_S, (n + 1) * FRAME_S) for n in range(NUM_FRAMES) for _ in "ab"]
+            places = [(q.qid, k) for q in questions for k in range(5) for _ in q.choices[k]]
+            nothing = [(0, 0)] * len(places)
+            lines = [(line.start_s, line.end_s) for line in dataset.subtitles(clip)
+                     for _ in line.text.split()]  # fmt: skip
+            writer.add(clip, {
+                "objects": rows("objects", frames),
+                "commonsense": rows("commonsense", frames),
+                "question_tokens": rows("question_tokens", nothing),
+                "question_place": Features(np.array(places), np.zeros((len(places), 2))),
+                "subtitle_tokens": rows("subtitle_tokens", lines),
+                "caption_tokens": rows("caption_tokens", [(0, 4)] * 3 + [(2, 8)] * 2),
+            })  # fmt: skip
+
+
 def make_job(folder, *changes, out="run"):
     """A job over the tables and the store below `folder`, which are made when missing."""
     if not (folder / "tables").exists():

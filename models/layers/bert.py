@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BertSize = Literal["base", "small"]
-"""BERT-base (768 wide, 12 layers), or one that learns from scratch on little text (256, 4)."""
+"""BERT-base (768 wide, 12 layers), or one that learns from scratch on little text (256, 4), of the
+size that is published as BERT-Mini."""
 
 WIDTHS: "Mapping[BertSize, int]" = {"base": 768, "small": 256}
 _LAYERS: "Mapping[BertSize, int]" = {"base": 12, "small": 4}
@@ -64,13 +65,17 @@ class FrozenBert(Bert):
         self.register_buffer("is_filled", torch.tensor(False))
         self.requires_grad_(False)
 
-    @torch.no_grad()
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def require_weights(self) -> None:
+        """UsageError while no weights were given."""
         if not self.is_filled:
             raise UsageError(
                 "BERT has no weights yet, and does not learn here",
-                hint="--set init_from=bert.safetensors --set task.vocabulary=vocab.txt, as published",
+                hint="--set init_from=bert.safetensors --set task.vocabulary=vocab.txt",
             )
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        self.require_weights()
         parts = zip(*(torch.split(x, self.at_once) for x in (ids, mask)), strict=True)
         return torch.cat([super(FrozenBert, self).forward(*part) for part in parts])
 
@@ -81,5 +86,9 @@ class FrozenBert(Bert):
         *rest: Any,  # noqa: ANN401 - torch's own
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        if f"{prefix}bert.embeddings.word_embeddings.weight" in state_dict:
+        # A checkpoint of BERT says nothing of that, one of ours does. Nothing reads the pooler.
+        wanted = (key for key in self.bert.state_dict() if not key.startswith("pooler."))
+        if f"{prefix}is_filled" not in state_dict and all(
+            f"{prefix}bert.{key}" in state_dict for key in wanted
+        ):
             self.is_filled.fill_(True)

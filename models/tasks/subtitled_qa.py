@@ -208,7 +208,7 @@ class SubtitledQaTask(MultipleChoiceTask):
             raise UsageError(
                 "the run reads token features of questions from its store, and a new question has "
                 "none",
-                hint="a run with --set model.text=words or base answers questions of any words",
+                hint="a run with --set model.text=words or base answers questions in any words",
             )
         found = []
         for place in range(len(example.candidates)):
@@ -225,10 +225,10 @@ class SubtitledQaTask(MultipleChoiceTask):
 
     def _said(self, example: SubtitledExample, video: Mapping[str, Tensor]) -> list[Tensor]:
         most, frames_s = self.settings.max_subtitle_words, video["frame_s"].tolist()
-        if SUBTITLE_TOKENS in video:
+        if QUESTION_TOKENS in video:  # subtitles are tokens too, or nothing is said
             lines = sorted(timed_tokens(video, SUBTITLE_TOKENS), key=lambda line: line.start_s)
             chosen = nearest_lines([line.start_s for line in lines], frames_s)
-            return _joined([line.tokens for line in lines], chosen, video[SUBTITLE_TOKENS], most)
+            return _joined([line.tokens for line in lines], chosen, video[QUESTION_TOKENS], most)
         if example.lines is None:
             raise UsageError(
                 "the dataset's copy has no subtitles, and the network reads them",

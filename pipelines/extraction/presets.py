@@ -61,6 +61,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ("person_tracks", "person_track_table", "track_faces", "body_parts", "track_motion"),
             "CiSIN: tracks of persons at 24 fps with faces, body parts and motion of each",
         ),
+        "iperceive_videoqa": Preset(
+            ("objects",),
+            "Kim et al. 2020 on TVQA: regions of a frame in two seconds; how many is not published",
+            {"objects": {"fps": 3, "frame_step": 6, "max_boxes": 20}},
+        ),
         "gean": Preset(
             ("googlenet_places", "c3d", "googlenet"),
             "GEAN: one frame in five; scene, motion of the 16 frames before it, fovea",

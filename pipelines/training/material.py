@@ -60,6 +60,7 @@ class Material:
             _fill_words(model, self.task, settings.word_vectors)
         if settings.init_from is not None:
             take_over(model, self.task, settings.init_from)
+        model.require_given_weights()
         return model
 
 

@@ -96,7 +96,7 @@ def test_answers_of_test_public_are_hidden(root):
 
 
 def test_subrip_files_are_latin_1_with_lines_over_several_rows(root):
-    name = f"s01e01_train_clip_00"
+    name = "s01e01_train_clip_00"
     (root / "tvqa_subtitles" / f"{name}.srt").write_bytes(
         "1\r\n00:01:02,500 --> 00:01:03,000\r\n(Ann:)Caf\xe9,\r\n2\r\n\r\n"
         "3\r\n00:00:01.25 --> 00:00:02\r\nFirst\r\n\r\n4\r\n0:0:5,0 --> 0:0:6,0\r\n\r\n"
