@@ -15,7 +15,8 @@ from vlpipe.models import Model
 from vlpipe.models.pair_scores import score_all_pairs
 from vlpipe.models.tasks import Clip
 from vlpipe.models.tasks.question_text import clean
-from vlpipe.models.tasks.retrieval import RanksVideos, RetrievalTask, SentenceExample
+from vlpipe.models.tasks.retrieval import RanksVideos, RetrievalTask
+from vlpipe.models.tasks.sentence_task import SentenceExample
 from vlpipe.pipelines.encoded_videos import Chunk, EncodedVideos, encode_videos
 from vlpipe.pipelines.extraction.observer import Observer
 from vlpipe.pipelines.media_features import features_like

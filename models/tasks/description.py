@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,19 @@ from vlpipe.models.metrics.captioning import BLEU_NAMES, CIDER, ROUGE_L, caption
 from vlpipe.models.metrics.java_scoring import Meteor
 from vlpipe.models.metrics.reduced_meteor import EXACT_STEM, ReducedMeteor
 from vlpipe.models.tasks.registry import register_task
-from vlpipe.models.tasks.retrieval import HasSentencePairs, SentenceExample
-from vlpipe.models.tasks.task import Batch, Record, Shown, Task, TaskSettings
+from vlpipe.models.tasks.sentence_task import SentenceExample, SentenceTask
+from vlpipe.models.tasks.task import Batch, Record, Shown, TaskSettings
 from vlpipe.stores.datasets import Dataset, SentencePair
 from vlpipe.stores.errors import UsageError
 
 CAPTION = "caption"
+
+
+@runtime_checkable
+class HasDescriptions(Protocol):
+    """A dataset with sentences to describe clips by, in the splits of its other sentences."""
+
+    def descriptions(self, split: str) -> list[SentencePair]: ...
 
 
 @runtime_checkable
@@ -52,7 +59,7 @@ class DescriptionSettings(TaskSettings):
 
 
 @register_task("description")
-class DescriptionTask(Task[SentenceExample]):
+class DescriptionTask(SentenceTask):
     """In training each sentence is an example. A video is described once, and compared with all
     the sentences that its split has about it."""
 
@@ -62,30 +69,15 @@ class DescriptionTask(Task[SentenceExample]):
     Settings: ClassVar[type[TaskSettings]] = DescriptionSettings
 
     def __init__(self, settings: DescriptionSettings, vocabulary: CaptionVocabulary) -> None:
-        self.settings = settings
+        self.settings: DescriptionSettings = settings
         self.vocabulary = vocabulary
 
     @classmethod
-    def splits(cls, dataset: Dataset) -> tuple[str, ...]:
-        if not isinstance(dataset, HasSentencePairs):
-            raise UsageError(
-                f"dataset {dataset.name!r} has no sentences about clips",
-                hint="docs/training.md lists the tasks of each dataset",
-            )
-        return tuple(getattr(dataset, "pair_splits", ("train", "test")))
-
-    @classmethod
-    def read_examples(cls, dataset: Dataset, split: str) -> list[SentenceExample]:
-        known = cls.splits(dataset)
-        if split not in known:
-            raise UsageError(
-                f"the sentences of dataset {dataset.name!r} have no split {split!r}; "
-                f"they have: {', '.join(known)}"
-            )
-        # Where retrieval is tested with fewer sentences than description.
-        read = getattr(dataset, "descriptions", cast(HasSentencePairs, dataset).sentence_pairs)
-        pairs: list[SentencePair] = read(split)
-        return [SentenceExample(pair.key, pair.video_id, pair.sentence) for pair in pairs]
+    def pairs_of(cls, dataset: Dataset, split: str) -> Sequence[SentencePair]:
+        """Where retrieval is tested with fewer sentences than description, all of these."""
+        if isinstance(dataset, HasDescriptions):
+            return dataset.descriptions(split)
+        return super().pairs_of(dataset, split)
 
     @classmethod
     def fit(
@@ -95,12 +87,6 @@ class DescriptionTask(Task[SentenceExample]):
         assert isinstance(settings, DescriptionSettings)
         texts = (example.sentence for example in examples)
         return cls(settings, CaptionVocabulary.of(texts, least_count=settings.least_count))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "settings": self.settings.model_dump(mode="json"),
-            "words": list(self.vocabulary.words),
-        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

@@ -2,9 +2,8 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +16,12 @@ from vlpipe.models.metrics.retrieval import DEPTHS, median_rank, ranks, recall_a
 from vlpipe.models.pair_scores import Encoded, ScoresPairs, joined, score_all_pairs
 from vlpipe.models.tasks.question_text import Vocabulary, clean
 from vlpipe.models.tasks.registry import register_task
-from vlpipe.models.tasks.task import Batch, Clip, Record, Task, TaskSettings
-from vlpipe.stores.datasets import Dataset, SentencePair
+from vlpipe.models.tasks.sentence_task import SentenceExample, SentenceTask
+from vlpipe.models.tasks.task import Batch, Record, TaskSettings
+from vlpipe.stores.datasets import Dataset
 from vlpipe.stores.errors import UsageError
 
 _SHOWN = 10
-
-
-@runtime_checkable
-class HasSentencePairs(Protocol):
-    """A dataset with sentences about videos; `pair_splits`, if it has that, names their splits."""
-
-    def sentence_pairs(self, split: str) -> list[SentencePair]: ...
 
 
 @runtime_checkable
@@ -37,19 +30,6 @@ class RanksVideos(ScoresPairs, Protocol):
 
     def encode_video(self, video: Tensor, video_len: Tensor | None = None) -> Encoded: ...
     def encode_words(self, words: Tensor, word_len: Tensor | None = None) -> Encoded: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceExample:
-    """A sentence and the video that it tells about; the id is that of the row, not of the clip."""
-
-    id: str
-    video_id: str
-    sentence: str
-
-    @property
-    def clips(self) -> tuple[Clip, ...]:
-        return (Clip(self.video_id),)
 
 
 class RetrievalSettings(TaskSettings):
@@ -62,7 +42,7 @@ class RetrievalSettings(TaskSettings):
 
 
 @register_task("retrieval")
-class RetrievalTask(Task[SentenceExample]):
+class RetrievalTask(SentenceTask):
     """Every sentence of a split ranks all videos of the split.
 
     Ranks start at 1, and of equal scores each counts for half. In training the other sentences of
@@ -77,28 +57,8 @@ class RetrievalTask(Task[SentenceExample]):
     Settings: ClassVar[type[TaskSettings]] = RetrievalSettings
 
     def __init__(self, settings: RetrievalSettings, vocabulary: Vocabulary) -> None:
-        self.settings = settings
+        self.settings: RetrievalSettings = settings
         self.vocabulary = vocabulary
-
-    @classmethod
-    def splits(cls, dataset: Dataset) -> tuple[str, ...]:
-        if not isinstance(dataset, HasSentencePairs):
-            raise UsageError(
-                f"dataset {dataset.name!r} has no sentences for retrieval",
-                hint="docs/training.md lists the tasks of each dataset",
-            )
-        return tuple(getattr(dataset, "pair_splits", ("train", "test")))
-
-    @classmethod
-    def read_examples(cls, dataset: Dataset, split: str) -> list[SentenceExample]:
-        known = cls.splits(dataset)
-        if split not in known:
-            raise UsageError(
-                f"the sentences of dataset {dataset.name!r} have no split {split!r}; "
-                f"they have: {', '.join(known)}"
-            )
-        pairs = cast(HasSentencePairs, dataset).sentence_pairs(split)
-        return [SentenceExample(pair.key, pair.video_id, pair.sentence) for pair in pairs]
 
     @classmethod
     def fit(
@@ -108,12 +68,6 @@ class RetrievalTask(Task[SentenceExample]):
         assert isinstance(settings, RetrievalSettings)
         texts = (example.sentence for example in examples)
         return cls(settings, Vocabulary.of(texts, least_count=settings.least_count))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "settings": self.settings.model_dump(mode="json"),
-            "words": list(self.vocabulary.words),
-        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

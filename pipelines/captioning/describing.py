@@ -7,7 +7,7 @@ import torch
 
 from vlpipe.models import Model, ModelConfig
 from vlpipe.models.tasks.description import DescriptionTask
-from vlpipe.models.tasks.retrieval import SentenceExample
+from vlpipe.models.tasks.sentence_task import SentenceExample
 from vlpipe.pipelines.captioning.events import ConfidentEvent
 from vlpipe.pipelines.captioning.telling import EventChoice
 from vlpipe.stores import FeatureReader, Features

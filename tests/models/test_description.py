@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vlpipe.models.tasks.description import DescriptionSettings, DescriptionTask
-from vlpipe.models.tasks.retrieval import SentenceExample
+from vlpipe.models.tasks.sentence_task import SentenceExample
 from vlpipe.models.tasks.task import Batch
 from vlpipe.stores.datasets import open_dataset
 from vlpipe.stores.errors import UsageError

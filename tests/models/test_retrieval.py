@@ -9,7 +9,8 @@ import torch
 from small_jsfusion import small
 
 from vlpipe.models.tasks import find_task
-from vlpipe.models.tasks.retrieval import RetrievalSettings, RetrievalTask, SentenceExample
+from vlpipe.models.tasks.retrieval import RetrievalSettings, RetrievalTask
+from vlpipe.models.tasks.sentence_task import SentenceExample
 from vlpipe.stores.datasets import SentencePair
 from vlpipe.stores.errors import UsageError
 

@@ -3,28 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from cut_training import Cut, CutAt
 from made_gaze import make_job
 
 from vlpipe.pipelines.training.evaluation import evaluate_run
-from vlpipe.pipelines.training.loop import Silent, make_fabric, train
+from vlpipe.pipelines.training.loop import make_fabric, train
 from vlpipe.pipelines.training.material import prepare_run, survey_job
 from vlpipe.pipelines.training.run_folder import RunFolder
 from vlpipe.pipelines.training.state import read_state
 from vlpipe.pipelines.training.train import resume_training, run_training
 from vlpipe.pipelines.training.what_is_read import changes_between, what_is_read
-
-
-class Cut(Exception):
-    """The process dies here."""
-
-
-class CutAt(Silent):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, progress, num_batches):
-        if progress.step == self.step:
-            raise Cut
 
 
 @pytest.fixture(scope="module")

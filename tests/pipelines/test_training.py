@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cut_training import Cut, CutAt
 from made_training import make_dataset, make_job, make_store
 
 from vlpipe.pipelines.answering import answer_question
@@ -29,21 +30,6 @@ from vlpipe.stores.exchange import export_features
 TESTS = Path(__file__).parent.parent
 # Two epochs of six steps, the second with an incomplete group of batches.
 SHORT = ("epochs=2", "accumulate=2", "validation_share=0.2", "checkpoint_every_s=0")
-
-
-class Cut(Exception):
-    """The process dies here."""
-
-
-class CutAt(Silent):
-    """An observer that ends the process, or this one's training, at a step."""
-
-    def __init__(self, step, error=Cut):
-        self.step, self.error = step, error
-
-    def on_step(self, progress, num_batches):
-        if progress.step == self.step:
-            raise self.error
 
 
 @pytest.fixture(scope="module")
