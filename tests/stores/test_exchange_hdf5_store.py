@@ -4,10 +4,13 @@ import contextlib
 import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from exchange_samples import IDS, fill, make_store, rows_of
 
 from vlpipe.stores import FeatureStore
@@ -113,20 +116,31 @@ def test_all_ways_of_reading(made, path):
         assert store.refresh() == made.version
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_for_pytorch(made, path, num_workers):
-    names = ["i3d_rgb", "objects_spatial"]
+# In a process of its own: one that has threads, as that of the tests, is not to be forked.
+LOADER = """
+import sys
+import torch
+from vlpipe.stores import FeatureStore
 
-    def batches(store):
-        dataset = store.torch_dataset(names, with_spans=True, num_rows=3)
-        return list(dataset.loader(2, num_workers=num_workers))
+address, target = sys.argv[1:]
+with FeatureStore.open(address) as store:
+    dataset = store.torch_dataset(["i3d_rgb", "objects_spatial"], with_spans=True, num_rows=3)
+    torch.save(list(dataset.loader(2, num_workers=2)), target)
+"""
 
-    with FeatureStore.open(path) as store:
-        for found, expected in zip(batches(store), batches(made), strict=True):
-            assert found["id"] == expected["id"]
-            for name in names:
-                assert found[name].equal(expected[name])
-                assert found["spans"][name].equal(expected["spans"][name])
+
+def test_batches_for_pytorch_by_workers(made, path, tmp_path):
+    (tmp_path / "loader.py").write_text(LOADER)
+    batches = []
+    for address in (path, made.url):
+        words = (tmp_path / "loader.py", address, tmp_path / "batches.pt")
+        subprocess.run([sys.executable, *map(str, words)], check=True)
+        batches.append(torch.load(tmp_path / "batches.pt", weights_only=True))
+    for found, expected in zip(*batches, strict=True):
+        assert found["id"] == expected["id"]
+        for name in ("i3d_rgb", "objects_spatial"):
+            assert found[name].equal(expected[name])
+            assert found["spans"][name].equal(expected["spans"][name])
 
 
 def test_a_store_is_opened_by_its_path_whatever_it_is(made, path):
