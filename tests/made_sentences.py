@@ -22,9 +22,9 @@ TINY = {
         "model.norm_momentum=0.1",
     ),
     "ct-san": (
-        "features.frames=frames", "model.max_frames=7", "model.hidden=16", "model.word_width=8",
-        "model.dropout=0", "model.layers=1", "model.concepts=4", "model.pooled_width=256",
-        "model.maxout_width=16",
+        "features.frames=frames", "model.max_frames=5", "model.hidden=16", "model.word_width=8",
+        "model.dropout=0", "model.layers=1", "model.layer_norm=false", "model.concepts=4",
+        "model.pooled_width=256", "model.maxout_width=16",
     ),
 }  # fmt: skip
 SHORT = ("task.max_words=8", "batch_size=8", "learning_rate=0.01", "device=cpu")

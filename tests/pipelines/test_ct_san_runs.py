@@ -13,6 +13,8 @@ from vlpipe.pipelines.training.run_folder import RunFolder, load_model
 from vlpipe.pipelines.training.train import run_training
 from vlpipe.stores.errors import UsageError
 
+QUICK = "learning_rate=0.02"
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -23,15 +25,15 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def described(place):
-    return run_training(make_job(place, "description", "epochs=15", model="ct-san")).run
+    return run_training(make_job(place, "description", "epochs=12", model="ct-san")).run
 
 
 def test_what_is_seen_is_described(described):
     run = RunFolder(described)
     facts = run.read_facts()
     result = facts["results"]["test"]
-    assert result["metrics"]["rouge_l"] >= 80
-    assert result["metrics"]["cider"] > 3 * result["baseline"]["cider"]
+    assert result["metrics"]["rouge_l"] >= 70
+    assert result["metrics"]["cider"] > 2 * result["baseline"]["cider"]
     rows = json.loads((run.path / "predictions-test.json").read_text(encoding="utf-8"))
     assert [row["video_id"] for row in rows] == [f"video{7010 + n}" for n in range(20)]
     told = [set(row["caption"].lower().split()) for row in rows]
@@ -62,13 +64,13 @@ def test_the_concepts_are_words_of_the_training_sentences(described):
     assert not any(word.startswith("<") for word in known)
 
 
-@pytest.mark.parametrize(("task", "epochs"), [("mc", 12), ("fib", 12)])
-def test_what_is_seen_is_learnt(place, task, epochs):
-    run = run_training(make_job(place, task, f"epochs={epochs}", model="ct-san")).run
+# Chance is one of 5 sentences; the most frequent word is one of 9.
+@pytest.mark.parametrize(("task", "epochs", "least"), [("mc", 9, 45), ("fib", 7, 80)])
+def test_what_is_seen_is_learnt(place, task, epochs, least):
+    run = run_training(make_job(place, task, f"epochs={epochs}", QUICK, model="ct-san")).run
     facts = RunFolder(run).read_facts()
     result = facts["results"]["test"]
-    assert result["metrics"]["accuracy"] >= 70
-    assert result["baseline"]["accuracy"] < 50
+    assert result["metrics"]["accuracy"] >= least > 1.5 * result["baseline"]["accuracy"]
     settings = facts["job"]["settings"]["task"]
     assert settings.get("margin", 1.0) == 1.0  # the paper's, not JSFusion's
     if task == "fib":
@@ -79,7 +81,7 @@ def test_what_is_seen_is_learnt(place, task, epochs):
 
 
 def test_videos_are_found_and_what_the_user_sets_stands_above_the_paper(place):
-    job = make_job(place, "retrieval", "epochs=8", "task.margin=2", model="ct-san")
+    job = make_job(place, "retrieval", "epochs=5", QUICK, "task.margin=2", model="ct-san")
     run = run_training(job).run
     facts = RunFolder(run).read_facts()
     assert facts["job"]["settings"]["task"]["margin"] == 2
