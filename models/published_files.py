@@ -56,7 +56,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             found = _read_torch(path)
         state = _state_of(found)
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError) as error:
+        raise _unreadable(path, error) from error
+    except (MemoryError, OverflowError) as error:  # a length that the bytes happen to spell
         raise _unreadable(path, error) from error
     except (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, AttributeError) as error:
         raise _unreadable(path, error) from error

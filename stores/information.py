@@ -34,6 +34,11 @@ class FeatureInfo:
     is_active: bool
     is_untrained: bool
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row; the first axis of a video's array, time, is not in it."""
+        return self.row_shape
+
 
 def feature_info(state: State, generation: GenerationState) -> FeatureInfo:
     definition = generation.definition

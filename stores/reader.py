@@ -253,6 +253,8 @@ class FeatureReader:
 
     def locate(self, video_id: str) -> Location:
         """The part and the range of rows of a video, with their checksums; or VideoMissing."""
+        if not isinstance(video_id, str):
+            raise TypeError(f"the id of a video is text, found {video_id!r}")
         location = self._generation.locate(video_id)
         if location is None:
             raise video_missing(self._url, self._state, self._generation.key, video_id)

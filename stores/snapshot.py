@@ -1,7 +1,7 @@
 """One version of a store: everything that only reads."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlpipe.stores.digest import content_digest
 from vlpipe.stores.errors import FeatureMissing, SnapshotGone, StoreDamaged, VlpipeError
@@ -128,7 +128,7 @@ class Snapshot:
     def torch_dataset(
         self,
         features: Sequence[str],
-        ids: Sequence[str] | None = None,
+        ids: Iterable[Any] | None = None,
         *,
         with_spans: bool = False,
         pad: "Pad" = "right",
@@ -139,7 +139,8 @@ class Snapshot:
         """A map-style torch Dataset; an item is {"id": str, feature: Tensor [T, *row_shape], ...}.
         Its `loader(batch_size, ...)` is a DataLoader of padded batches.
 
-        ids: which videos, in which order; None: all that have every feature, sorted by id.
+        ids: which videos, in which order, as text or as an Arrow array of it; None: all that have
+            every feature, sorted by id.
         with_spans: adds "spans": {feature: Tensor [T, 2] float64 seconds}.
         pad: the side on which batches are filled up with zeros.
         num_rows: at most so many rows of each video, chosen by `sampling`: "even" takes the

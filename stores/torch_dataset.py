@@ -1,7 +1,7 @@
 """A torch Dataset over features of a store, and the batches that it makes."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class StoreDataset(Dataset[Item]):
         self,
         store: Snapshot,
         features: Sequence[str],
-        ids: Sequence[str] | None = None,
+        ids: Iterable[Any] | None = None,
         *,
         with_spans: bool = False,
         pad: Pad = "right",
@@ -43,6 +43,8 @@ class StoreDataset(Dataset[Item]):
         sampling: Sampling = "even",
         join: str | None = None,
     ) -> None:
+        if isinstance(features, str):  # which is a sequence of names of one letter
+            raise TypeError(f"features is the text {features!r}, expected a list of names")
         if not features:
             raise ValueError("a dataset needs at least one feature")
         taken = sorted({"id", "lengths", "mask", "spans"} & set(features))
@@ -73,6 +75,9 @@ class StoreDataset(Dataset[Item]):
             common = set(readers[0].ids()).intersection(*(reader.ids() for reader in readers[1:]))
             ids = sorted(common)
         else:
+            if isinstance(ids, pa.Array | pa.ChunkedArray):  # a column of `store.videos()`
+                ids = ids.to_pylist()
+            ids = list(ids)  # of any iterable, and once
             for reader in readers:
                 reader.check(ids)  # VideoMissing now rather than in an epoch's middle
         # One buffer: a list of many strings would be copied page by page into each forked worker.

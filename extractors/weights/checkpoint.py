@@ -9,6 +9,7 @@ import hashlib
 import json
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +151,13 @@ def _read_safetensors(path: Path) -> State:
         raise WeightsRejected(f"{path}: not a readable safetensors file: {error}") from error
 
 
+# What torch's own unpickler raises for bytes that are no pickle, by which of them come first.
+_GARBAGE = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError,
+    MemoryError, OverflowError, struct.error,
+)  # fmt: skip
+
+
 def _read_npz(path: Path) -> State:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -171,7 +179,7 @@ def _read_torch(path: Path) -> State:
             hint="`vlpipe weights convert` reads TensorFlow's files and pickles of NumPy arrays; "
             "else ask its author for a state_dict or safetensors: pickled code is never loaded",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _GARBAGE as error:
         raise WeightsRejected(
             f"{path}: not a checkpoint: {_first_line(error)}",
             hint="`vlpipe weights convert` reads TensorFlow's files and pickles of NumPy arrays",

@@ -152,6 +152,7 @@ def show_summary(summary: "ExtractionSummary") -> None:
         remark(f"left out: {reason}")
     if not (summary.extracted or summary.failed or summary.not_reached):
         typer.echo(f"{summary.dataset}: nothing to do; {_at_rest(summary)}")
+        _name_failed_before(summary.failed_before)
         return
     failed_ids = dict.fromkeys(failure.id for failure in summary.failed)
     facts: list[tuple[str, object]] = [
@@ -188,8 +189,14 @@ def show_summary(summary: "ExtractionSummary") -> None:
         named = ", ".join(summary.replaced[:_MOST_NAMED])
         remark(f"replaced, since the file is another one than before: {named}")
     _name_failures(summary.failed)
-    for video_id in summary.failed_before[:_MOST_NAMED]:
+    _name_failed_before(summary.failed_before)
+
+
+def _name_failed_before(video_ids: Sequence[str]) -> None:
+    for video_id in video_ids[:_MOST_NAMED]:
         remark(f"in quarantine: {video_id}")
+    if len(video_ids) > _MOST_NAMED:
+        remark(f"... and {len(video_ids) - _MOST_NAMED} more: vlpipe store failed STORE")
 
 
 def _at_rest(summary: "ExtractionSummary") -> str:

@@ -58,7 +58,9 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     assert "eval" in caught.value.message
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"this is none", b"junk", b"abc", b"PK\x03\x04 broken"]
+)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
 def test_other_bytes_are_refused(tmp_path, content, suffix):
     path = tmp_path / f"w{suffix}"

@@ -3,9 +3,12 @@
 import os
 import sys
 import types
+import warnings
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from vlpipe.models.published_files import read_state_dict
@@ -71,14 +74,25 @@ def test_code_in_a_file_never_runs(tmp_path, is_zip):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not a checkpoint", b"\x80\x02]q\x00.", b"PK\x03\x04 broken zip"],
-    ids=["empty", "text", "a list", "zip"],
+    [b"", b"this is none", b"junk", b"abc", b"\x80\x02]q\x00.", b"PK\x03\x04 broken zip"],
+    ids=["empty", "text", "word", "letters", "a list", "zip"],
 )
 def test_a_file_of_something_else_is_refused_by_name(tmp_path, content):
     path = tmp_path / "some.pth"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"some\.pth"):
         read_state_dict(path)
+
+
+@given(st.binary(max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_bytes_of_any_kind_are_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("bytes") / "some.pth"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about versions that the bytes spell
+        with pytest.raises(UsageError, match=r"some\.pth"):
+            read_state_dict(path)
 
 
 def test_a_cut_file_is_refused(tmp_path):

@@ -143,6 +143,18 @@ def test_features_with_names_of_other_things_are_refused(store, samples, name):
     assert full in store.torch_dataset([full])[0]
 
 
+def test_ids_are_any_texts_in_a_row(store, samples):
+    samples.write(store, ["v1", "v2", "v3"])
+    column = store.videos()["video_id"]
+    for ids in (iter(["v3", "v1"]), np.array(["v3", "v1"]), column.take([2, 0])):
+        assert store.torch_dataset(["rgb"], ids).ids == ["v3", "v1"]
+    with pytest.raises(TypeError, match="features is the text 'rgb'"):
+        store.torch_dataset("rgb")
+    with pytest.raises(TypeError, match="the id of a video is text, found 0"):
+        store["rgb"][0]
+    assert store.features["rgb"].shape == store.features["rgb"].row_shape
+
+
 def test_sampled_rows(store, samples):
     _sizes(store, samples, a=2, b=100)
     even = store.torch_dataset(["rgb"], num_rows=10)
