@@ -368,7 +368,8 @@ class CtSan(Model):
         if self.concept_ids.numel() and concepts is not None and concepts.ndim == 2:
             self._follow_concepts(len(concepts))
         answers = found.get("word_out.weight")
-        if answers is not None and answers.ndim == 2 and hasattr(self, "word_out"):
+        has_words = self.task in (DESCRIPTION, BLANK)
+        if has_words and answers is not None and answers.ndim == 2:
             self.word_out = nn.Linear(c.hidden, len(answers))
         if "att_in.proj.weight" not in found and c.word_width == c.hidden:
             self.att_in.proj = None

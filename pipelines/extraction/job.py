@@ -154,8 +154,8 @@ class ExtractionJob(BaseModel):
         elif self.paths:
             if self.split is not None:
                 raise UsageError("files and folders have no splits", hint="leave --split out")
-            videos = FolderDataset.from_paths(list(self.paths)).videos()
-            left_out = ()
+            folder = FolderDataset.from_paths(list(self.paths))
+            videos, left_out = folder.videos(), folder.left_out
         else:
             raise UsageError(
                 "nothing to extract from",

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,6 +204,23 @@ def test_one_hdf5_file_can_be_planned_against_but_takes_no_rows(make_job, tmp_pa
     monkeypatch.delattr(DecodePool, "open")  # nothing is decoded in vain
     with pytest.raises(UsageError, match="never changed"):
         run_extraction(other)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(make_job, clips, tmp_path, monkeypatch):
+    (tmp_path / "media/shut").mkdir(parents=True)
+    shutil.copy(next(clips.glob("*.mp4")), tmp_path / "media/shown.mp4")
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    plan = plan_extraction(make_job(paths=(tmp_path / "media",)))
+    assert plan.num_tasks == 1
+    (reason,) = plan.left_out
+    assert reason.endswith("shut cannot be listed: Permission denied")
 
 
 def test_nothing_or_two_things_named_is_a_usage_error(make_job, clips):
